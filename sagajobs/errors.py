@@ -1,0 +1,155 @@
+"""Every exception of sagajobs, in one tree.
+
+::
+
+    SagajobsError
+    ├── ConfigurationError            a setting is wrong, or a server is out of reach
+    ├── DefinitionError               a saga is declared in a way that cannot work
+    ├── InvalidInput                  what a saga was asked to do makes no sense
+    ├── IdempotencyConflict           one idempotency key, two different inputs
+    ├── SagaNotFound                  no saga has that id
+    ├── SagaNotFinished               a wait was over before the saga was
+    ├── IllegalTransition             the state machine has no such arrow
+    ├── ClaimLost                     somebody else owns the step by now: park, write nothing
+    ├── SagaException                 the saga failed (and was undone)
+    │   └── SagaCompensationException the saga failed and so did its undo: critical
+    └── StepError                     what a step raises to say how it failed
+        ├── TransientError            nothing was done; try again later
+        │   └── Deferred              likewise, and the attempt does not count
+        ├── PermanentError            nothing was done; trying again is useless
+        └── AmbiguousError            it may have been done: look before doing anything
+            └── AmbiguousRefusal      refused, perhaps because we did it ourselves before
+
+`sagajobs.calcom.errors` hangs its own errors below the four kinds of `StepError`; a saga author does the same.
+The four kinds are all that the engine looks at: it never reads a message to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class SagajobsError(Exception):
+    """Base of every exception that sagajobs raises on purpose."""
+
+
+class ConfigurationError(SagajobsError):
+    """A setting is wrong or a server is out of reach; the message is one line that says what to do."""
+
+
+class DefinitionError(SagajobsError):
+    """A saga is declared in a way that cannot work; raised when its module is imported."""
+
+
+class InvalidInput(SagajobsError):
+    """The input of a saga was refused before anything was written.
+
+    Attributes:
+        problems: one line per problem, each naming the field.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class IdempotencyConflict(SagajobsError):
+    """An idempotency key was used before, with another input; nothing was started."""
+
+
+class SagaNotFound(SagajobsError):
+    """No saga has that id in this database."""
+
+
+class SagaNotFinished(SagajobsError):
+    """The saga had not come to its end when the time to wait for it was over."""
+
+
+class IllegalTransition(SagajobsError):
+    """The state machine has no arrow between these two states (docs/design.md, Transitions)."""
+
+
+class ClaimLost(SagajobsError):
+    """The fence moved on: another worker owns the step by now, so nothing may be written (SPEC G5)."""
+
+
+class SagaException(SagajobsError):  # noqa: N818 - the seed's public name
+    """A saga failed; everything it had done was undone.
+
+    Attributes:
+        saga_id: the saga, for tracing.
+        failed_step: name of the step that failed.
+        completed_steps: names of the steps that had been done, in order.
+
+    The cause is chained where it is at hand (`run`, `SagaOrchestrator`).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        saga_id: str,
+        failed_step: str | None = None,
+        completed_steps: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.saga_id = saga_id
+        self.failed_step = failed_step
+        self.completed_steps = tuple(completed_steps)
+
+
+class SagaCompensationException(SagaException):
+    """A saga failed and its undo failed too: the data is inconsistent until a person settles it.
+
+    Attributes:
+        failed_compensations: step name to what went wrong with its undo.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        saga_id: str,
+        failed_step: str | None = None,
+        completed_steps: Sequence[str] = (),
+        failed_compensations: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            message, saga_id=saga_id, failed_step=failed_step, completed_steps=completed_steps
+        )
+        self.failed_compensations = dict(failed_compensations or {})
+
+
+class StepError(SagajobsError):
+    """Base of what a step raises to tell the engine how it failed."""
+
+
+class TransientError(StepError):
+    """Nothing was done and the next attempt may succeed.
+
+    Attributes:
+        retry_after: seconds the other side asked us to wait, or None to leave it to the step's policy.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Deferred(TransientError):
+    """Nothing was done and nothing was even tried (a quota, an open circuit): the attempt does not count."""
+
+
+class PermanentError(StepError):
+    """Nothing was done and no further attempt can succeed."""
+
+
+class AmbiguousError(StepError):
+    """It may have been done or not (time-out, 5xx, dropped connection): a probe must look (SPEC G3)."""
+
+
+class AmbiguousRefusal(AmbiguousError):
+    """The other side refused, perhaps because our own earlier call got through ("slot taken").
+
+    A probe decides: found under our key, the step is done; absent, the refusal was real and is permanent.
+    """
