@@ -17,6 +17,7 @@
         ├── TransientError            nothing was done; try again later
         │   └── Deferred              likewise, and the attempt does not count
         ├── PermanentError            nothing was done; trying again is useless
+        │   └── EffectGone            it was done and somebody took it back: nothing stands
         └── AmbiguousError            it may have been done: look before doing anything
             └── AmbiguousRefusal      refused, perhaps because we did it ourselves before
 
@@ -114,9 +115,7 @@ class SagaCompensationException(SagaException):
         completed_steps: Sequence[str] = (),
         failed_compensations: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(
-            message, saga_id=saga_id, failed_step=failed_step, completed_steps=completed_steps
-        )
+        super().__init__(message, saga_id=saga_id, failed_step=failed_step, completed_steps=completed_steps)
         self.failed_compensations = dict(failed_compensations or {})
 
 
@@ -142,6 +141,10 @@ class Deferred(TransientError):
 
 class PermanentError(StepError):
     """Nothing was done and no further attempt can succeed."""
+
+
+class EffectGone(PermanentError):
+    """A probe's word for: it was done, and somebody else has taken it back since; there is nothing to undo."""
 
 
 class AmbiguousError(StepError):

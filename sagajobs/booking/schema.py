@@ -1,0 +1,128 @@
+"""The booking domain's tables (SPEC 10; column names that the seed's queries use are kept).
+
+What the database itself refuses, no bug above it can write: statuses outside the lists, the pairs that invariants 1
+and 2 forbid, and two appointments of one staff member at one time.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID, ExcludeConstraint
+
+NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+STATUSES = ("pending", "scheduled", "confirmed", "completed", "cancelled", "rescheduled", "failed")
+"""What an appointment can be (SPEC 4)."""
+
+SYNC_STATUSES = ("pending", "synced", "error", "cancelled", "manual_review_required")
+"""How it stands with Cal.com (SPEC 4)."""
+
+SLOT_FREE = ("cancelled", "rescheduled", "failed")
+"""Statuses in which an appointment does not hold its slot."""
+
+metadata = MetaData(naming_convention=NAMING)
+
+
+def _timestamp(name: str, *, nullable: bool = True) -> Column[object]:
+    default = None if nullable else text("saga_now()")
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default)
+
+
+def _among(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(map(repr, values))})"
+
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("phone", Text),
+    Column("time_zone", Text, nullable=False),
+    _timestamp("created_at", nullable=False),
+)
+Index("uq_customers_email", func.lower(customers.c.email), unique=True)
+
+staff = Table(
+    "staff",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("calcom_user_id", BigInteger, unique=True),
+)
+Index("uq_staff_email", func.lower(staff.c.email), unique=True)
+
+appointments = Table(
+    "appointments",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("customer_id", BigInteger, ForeignKey("customers.id"), nullable=False, index=True),
+    Column("staff_id", BigInteger, ForeignKey("staff.id")),
+    Column("event_type_id", Integer, nullable=False),
+    Column("starts_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    Column("status", Text, nullable=False, server_default="pending"),
+    Column("calcom_sync_status", Text, nullable=False, server_default="pending"),
+    Column("calcom_v2_booking_id", Text, unique=True),
+    Column("notes", Text),
+    Column("saga_id", UUID(as_uuid=False), unique=True),
+    _timestamp("created_at", nullable=False),
+    _timestamp("updated_at", nullable=False),
+    _timestamp("deleted_at"),
+    CheckConstraint(_among("status", STATUSES), name="status"),
+    CheckConstraint(_among("calcom_sync_status", SYNC_STATUSES), name="calcom_sync_status"),
+    CheckConstraint("ends_at > starts_at", name="times"),
+    CheckConstraint(
+        "calcom_v2_booking_id IS NULL OR deleted_at IS NULL OR calcom_sync_status = 'cancelled'",
+        name="no_orphaned_booking",
+    ),
+    CheckConstraint(
+        "calcom_v2_booking_id IS NOT NULL OR status IN ('pending', 'failed')",
+        name="no_orphaned_appointment",
+    ),
+    ExcludeConstraint(
+        (text("int8range(staff_id, staff_id, '[]')"), "&&"),
+        (text("tstzrange(starts_at, ends_at)"), "&&"),
+        where=text(
+            "staff_id IS NOT NULL AND deleted_at IS NULL AND status NOT IN ('cancelled', 'rescheduled', 'failed')"
+        ),
+        name="ex_appointments_slot",
+        using="gist",
+    ),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _timestamp("at", nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("entity", Text, nullable=False),
+    Column("entity_id", BigInteger, nullable=False),
+    Column("saga_id", UUID(as_uuid=False), index=True),
+    Column("detail", JSONB, nullable=False),
+)
+Index("ix_audit_log_entity", audit_log.c.entity, audit_log.c.entity_id)

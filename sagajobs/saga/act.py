@@ -1,0 +1,151 @@
+"""What every act on a step shares: the write under the fence, the commit, the event that follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from sagajobs.saga.definition import Saga
+from sagajobs.saga.declaration import Step
+from sagajobs.saga.events import Lifecycle, emit
+from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.records import SagaRecord, StepRecord
+from sagajobs.saga.states import FORWARD, SagaState, StepState
+from sagajobs.saga.store import Event, Review, StepWrite, Store, Written
+
+if TYPE_CHECKING:
+    from sagajobs.saga.executor import Executor
+
+
+class Verdict(StrEnum):
+    """How a delivery ends, for whoever delivered it."""
+
+    CARRY_ON = "carry_on"
+    """The step is over: the next one may run."""
+    END = "end"
+    """Nothing to do here (any more)."""
+    LATER = "later"
+    """To be tried again after `wait` seconds; the sweep will say so."""
+    FAILED = "failed"
+    """The saga has turned round: compensate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a delivery came to.
+
+    Attributes:
+        verdict: see `Verdict`.
+        wait: seconds until another look makes sense.
+        cause: the exception behind a failure, for a caller in the same process.
+    """
+
+    verdict: Verdict
+    wait: float = 0.0
+    cause: BaseException | None = None
+
+
+_OVER = (StepState.DONE, StepState.SKIPPED, StepState.FAILED)
+
+
+class Act:
+    """One act on one step of one saga.
+
+    Args:
+        executor: whose connections and limits to use.
+        kind: the saga's class.
+        step: the step's declaration.
+        saga_id: which saga.
+    """
+
+    def __init__(self, executor: Executor, kind: type[Saga], step: Step, saga_id: str) -> None:
+        self.executor = executor
+        self.database = executor.database
+        self.kind = kind
+        self.step = step
+        self.saga_id = saga_id
+
+    @property
+    def key(self) -> str:
+        """What identifies this step's effect outside: in the call, to the probe, at every attempt."""
+        return f"{self.saga_id}/{self.step.name}"
+
+    def write(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        to: StepState,
+        event: Lifecycle,
+        *,
+        saga_to: SagaState | None = None,
+        detail: Mapping[str, Any] | None = None,
+        review: Review | None = None,
+        next_in: float | None = None,
+        **changes: Any,
+    ) -> Written:
+        """Write one change of the step and, by default, what follows from it for a saga going forward.
+
+        A step that is over moves the saga to the next stage, or to its end; `saga_to` says otherwise. While the saga
+        is being undone, only the step changes, unless `saga_to` says otherwise.
+
+        Raises:
+            ClaimLost: somebody else owns the step by now.
+        """
+        undoing = saga.state is SagaState.COMPENSATING
+        advances = to in _OVER and not undoing and saga_to is None
+        stage = row.stage + 1 if advances else saga.stage
+        if saga_to is None:
+            ended = advances and self.kind.definition.at_stage(stage) is None
+            forward = SagaState.COMPLETED if ended else SagaState.RUNNING
+            saga_to = SagaState.COMPENSATING if undoing else forward
+        attempt = changes.get("undo_attempts") or changes.get("attempts") or row.attempts
+        events = [Event(event=event, step=self.step.name, attempt=attempt, detail=detail)]
+        endings = {
+            SagaState.COMPLETED: Lifecycle.SAGA_COMPLETED,
+            SagaState.COMPENSATED: Lifecycle.SAGA_COMPENSATED,
+            SagaState.MANUAL_REVIEW_REQUIRED: Lifecycle.REVIEW_REQUIRED,
+        }
+        if saga_to in endings and saga_to is not saga.state:
+            events.append(Event(event=endings[saga_to], detail={"reason": review.reason} if review else None))
+        return Store(connection).write(
+            self.saga_id,
+            StepWrite(
+                step=row,
+                to=to,
+                saga_from=frozenset({SagaState.COMPENSATING}) if undoing else FORWARD,
+                saga_to=saga_to,
+                stage=stage,
+                next_in=self.executor.stall_after if next_in is None else next_in,
+                events=events,
+                owner=self.executor.owner,
+                review=review,
+                **changes,
+            ),
+        )
+
+    def commit(self, connection: Connection, said: Lifecycle, attempt: int, written: Written) -> None:
+        """Commit, then tell the log what has become true."""
+        reached(Point.BEFORE_COMMIT, self.saga_id, self.step.name)
+        connection.commit()
+        reached(Point.AFTER_COMMIT, self.saga_id, self.step.name)
+        self.say(said, attempt)
+        if written.saga_state is SagaState.COMPLETED:
+            emit(Lifecycle.SAGA_COMPLETED, saga=self.kind.name, saga_id=self.saga_id)
+        elif written.saga_state is SagaState.COMPENSATED:
+            emit(Lifecycle.SAGA_COMPENSATED, saga=self.kind.name, saga_id=self.saga_id)
+        elif written.saga_state is SagaState.MANUAL_REVIEW_REQUIRED:
+            emit(Lifecycle.REVIEW_REQUIRED, saga=self.kind.name, saga_id=self.saga_id, step=self.step.name)
+
+    def say(self, event: Lifecycle, attempt: int | None = None) -> None:
+        """Write a lifecycle event of this step to the log."""
+        emit(event, saga=self.kind.name, saga_id=self.saga_id, step=self.step.name, attempt=attempt)
+
+
+def claimed(row: StepRecord, state: StepState, **changes: Any) -> StepRecord:
+    """Return the row as it stands after a claim: the fence is one higher, and it is ours."""
+    return replace(row, state=state, fence=row.fence + 1, **changes)

@@ -1,0 +1,195 @@
+"""Sagas on Celery: a task for every step, chained, with the undo on `link_error`.
+
+A message carries a saga's id and, in its task's name, a step; nothing else (SPEC G7). What Celery is told of a failure
+is a `StepFailed` without its cause. Results are never stored: the table has them.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from celery import Celery, Task, chain
+from celery.exceptions import Retry, SoftTimeLimitExceeded
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import DBAPIError
+
+from sagajobs.errors import SagaNotFound
+from sagajobs.saga.act import Outcome, Verdict
+from sagajobs.saga.declaration import Step
+from sagajobs.saga.definition import COMPENSATE, Saga
+from sagajobs.saga.executor import UNDO_BUDGET
+from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.sweep import recover
+
+if TYPE_CHECKING:
+    from sagajobs.saga.engine import Engine
+
+log = logging.getLogger(__name__)
+
+STEP_QUEUE = "saga.steps"
+COMPENSATE_QUEUE = "saga.compensate"
+SWEEP_QUEUE = "saga.sweep"
+QUEUES = (STEP_QUEUE, COMPENSATE_QUEUE, SWEEP_QUEUE)
+"""Undoing must not starve behind new bookings, nor the sweep behind either: each has a queue of its own."""
+
+RECOVER = "saga.recover"
+"""Name of the sweep's task, for the beat schedule."""
+
+_QUICKLY = {"max_retries": 2, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
+"""How long a publisher tries: not long, as a web request may wait for it and the sweep sends the hint again."""
+
+
+class StepFailed(Exception):  # noqa: N818 - reads in Flower as what happened
+    """What Celery is told of a failed step: that it failed, and which saga knows more."""
+
+
+class SagaTask(Task):
+    """Base of all tasks of the engine.
+
+    `acks_late` and `reject_on_worker_lost`: a message whose worker dies is given out again at once. What would then be
+    a poison pill that kills workers for ever is stopped by the attempts counted in the table.
+    """
+
+    abstract = True
+    acks_late = True
+    reject_on_worker_lost = True
+    acks_on_failure = True
+    acks_on_timeout = True
+    ignore_result = True
+    store_errors_even_if_ignored = False
+    throws = (StepFailed,)
+
+    def after_return(
+        self, _status: str, _retval: Any, _task_id: str, _args: Any, kwargs: dict[str, Any], _einfo: Any
+    ) -> None:
+        """Mark the last moment at which this process knows of the message: the next one is sent, this one not acked."""
+        reached(Point.BEFORE_ACK, str(kwargs.get("saga_id")), self.name.rpartition(".")[2])
+
+
+class Canvas:
+    """The engine's publisher, and its tasks, on one Celery app.
+
+    Args:
+        app: the Celery app that the tasks belong to.
+        engine: whose sagas they carry out.
+    """
+
+    def __init__(self, app: Celery, engine: Engine) -> None:
+        self._app = app
+        self._engine = engine
+        for kind in engine.kinds.values():
+            self._add(kind)
+        self._task(RECOVER, _recover_body(engine), queue=SWEEP_QUEUE, time_limit=300)
+        engine.publisher = self
+
+    # --- publishing ---
+
+    def steps(self, kind: type[Saga], saga_id: str, stage: int) -> None:
+        """Publish the chain of a saga's steps from `stage` on; only its first message leaves now."""
+        undo = self._signature(kind, COMPENSATE, saga_id)
+        steps = [self._signature(kind, step.name, saga_id) for step in kind.definition.steps[stage:]]
+        if steps:
+            self._publish(chain(*steps).on_error(undo) if len(steps) > 1 else steps[0].on_error(undo), saga_id)
+
+    def compensation(self, kind: type[Saga], saga_id: str) -> None:
+        """Publish the hint that a saga is to be undone."""
+        self._publish(self._signature(kind, COMPENSATE, saga_id), saga_id)
+
+    def _signature(self, kind: type[Saga], task: str, saga_id: str) -> Any:
+        # Immutable, and with the id as a keyword: nothing is handed from step to step, and Flower can search for it.
+        return self._app.tasks[f"{kind.name}.{task}"].si(saga_id=saga_id)
+
+    def _publish(self, signature: Any, saga_id: str) -> None:
+        try:
+            signature.apply_async(retry=True, retry_policy=_QUICKLY)
+        except (OperationalError, OSError) as error:
+            log.warning("no broker (%s): the hint for saga %s is left to the sweep", type(error).__name__, saga_id)
+
+    # --- tasks ---
+
+    def _add(self, kind: type[Saga]) -> None:
+        for step in kind.definition.steps:
+            self._task(
+                f"{kind.name}.{step.name}",
+                _step_body(self._engine, kind, step),
+                queue=step.queue or STEP_QUEUE,
+                # Soft: the step hears of it and fails as ambiguous. Hard: with the lease over, the child must be gone.
+                soft_time_limit=step.timeout,
+                time_limit=step.lease,
+            )
+        longest = max((step.undo.timeout for step in kind.definition.steps if step.undo), default=0.0)
+        self._task(
+            f"{kind.name}.{COMPENSATE}",
+            _compensate_body(self._engine, kind),
+            queue=COMPENSATE_QUEUE,
+            time_limit=UNDO_BUDGET + longest + 30,
+        )
+
+    def _task(self, name: str, body: Callable[..., None], **options: Any) -> None:
+        body.__name__ = name.rpartition(".")[2]
+        self._app.task(name=name, bind=True, base=SagaTask, **options)(body)
+
+
+def _step_body(engine: Engine, kind: type[Saga], step: Step) -> Callable[..., None]:
+    def body(task: Task, *, saga_id: str) -> None:
+        redelivered = bool(task.request.delivery_info.get("redelivered")) or task.request.retries > 0
+        try:
+            outcome = engine.executor.forward(kind, step, saga_id, redelivered=redelivered)
+        except Exception as error:  # noqa: BLE001 - what it says may quote a customer: it goes no further
+            _give_back(task, saga_id, error)
+        reached(Point.BEFORE_NEXT_MESSAGE, saga_id, step.name)
+        _report(task, saga_id, outcome)
+
+    return body
+
+
+def _compensate_body(engine: Engine, kind: type[Saga]) -> Callable[..., None]:
+    def body(task: Task, *, saga_id: str) -> None:
+        try:
+            outcome = engine.executor.compensate(kind, saga_id)
+        except Exception as error:  # noqa: BLE001 - what it says may quote a customer: it goes no further
+            _give_back(task, saga_id, error)
+        _report(task, saga_id, outcome)
+
+    return body
+
+
+def _recover_body(engine: Engine) -> Callable[..., None]:
+    def body(_task: Task) -> None:
+        try:
+            recover(engine)
+        except DBAPIError as error:
+            log.warning("the sweep found no database (%s); the next one tries again", type(error).__name__)
+
+    return body
+
+
+def _report(task: Task, saga_id: str, outcome: Outcome) -> None:
+    """Tell Celery what a delivery came to, and end the chain unless the next step may run."""
+    if outcome.verdict is Verdict.CARRY_ON:
+        return
+    # Celery sends the rest of the chain when a task ends well; a delivery that found nothing to do must not drag a
+    # second tail of it through the queues.
+    task.request.chain = None
+    if outcome.verdict is Verdict.LATER:
+        # RETRY without a message: an ETA would wait in a worker's memory. The sweep re-sends it when it is due.
+        raise Retry(f"saga {saga_id} again in {outcome.wait:.1f} s", when=outcome.wait)
+    if outcome.verdict is Verdict.FAILED:
+        raise StepFailed(f"{task.name} failed, the saga is undone: sagajobs sagas show {saga_id}")
+
+
+def _give_back(task: Task, saga_id: str, error: Exception) -> NoReturn:
+    """End a delivery that the engine could not carry out; the table stands as it was, and the sweep comes back to it."""
+    task.request.chain = None
+    name = type(error).__name__
+    if isinstance(error, SagaNotFound):
+        raise StepFailed(f"{task.name}: there is no saga {saga_id} in this database") from None
+    if isinstance(error, (DBAPIError, SoftTimeLimitExceeded)):
+        log.warning("%s (%s): saga %s is left to the sweep", name, task.name, saga_id)
+        raise Retry(f"saga {saga_id}: {name}") from None
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s in %s for saga %s; it is left to the sweep\n%s", name, task.name, saga_id, frames)
+    raise StepFailed(f"{task.name}: {name}, see the log for saga {saga_id}") from None

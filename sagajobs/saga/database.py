@@ -1,0 +1,98 @@
+"""The engine's connections to PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.orm import Session
+
+IDLE_IN_TRANSACTION = 60
+"""Seconds after which the server ends an idle transaction: a frozen worker must not hold a saga's row for ever."""
+
+LOCK_TIMEOUT = 30
+"""Seconds that a statement may wait for a lock (SPEC G6: a wait has an end)."""
+
+
+class Database:
+    """A lazily made SQLAlchemy engine, one per process.
+
+    Args:
+        url: returns the database's URL; asked at the first use, so that importing a saga connects to nothing.
+        pool_size: connections kept open per process.
+        idle_in_transaction: seconds, see `IDLE_IN_TRANSACTION`.
+    """
+
+    def __init__(
+        self, url: Callable[[], str], *, pool_size: int = 5, idle_in_transaction: float = IDLE_IN_TRANSACTION
+    ) -> None:
+        self._url = url
+        self._pool_size = pool_size
+        self._idle_in_transaction = idle_in_transaction
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        # A pool inherited through fork shares its sockets with the parent: two processes then read each other's
+        # rows. The child forgets the pool without closing the parent's connections.
+        os.register_at_fork(after_in_child=self._forget)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process."""
+        if self._engine is None:
+            with self._lock:
+                if self._engine is None:
+                    self._engine = self._create()
+        return self._engine
+
+    def _create(self) -> Engine:
+        idle = int(self._idle_in_transaction * 1000)
+        return create_engine(
+            self._url(),
+            pool_size=self._pool_size,
+            max_overflow=20,
+            # An error message with a statement's parameters would carry a customer's data into logs (SPEC G7).
+            hide_parameters=True,
+            connect_args={
+                "options": f"-c idle_in_transaction_session_timeout={idle} -c lock_timeout={LOCK_TIMEOUT * 1000}",
+                "application_name": "sagajobs",
+                "connect_timeout": 5,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+            },
+        )
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a transaction that is committed at the end, or rolled back by an exception."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for single reads, without a transaction around them."""
+        with self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def session(self, connection: Connection) -> Session:
+        """Return a session that works inside `connection`'s transaction and cannot end it.
+
+        A step's own `commit()` then only flushes: its writes and the record that it is done stay one transaction
+        (SPEC G2) whatever the step's author does.
+        """
+        return Session(bind=connection, join_transaction_mode="rollback_only", expire_on_commit=False)

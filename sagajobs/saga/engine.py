@@ -1,0 +1,253 @@
+"""The engine: sagas registered, started, carried out in this process or handed to Celery."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from sagajobs.errors import (
+    ConfigurationError,
+    DefinitionError,
+    IdempotencyConflict,
+    SagaCompensationException,
+    SagaException,
+    SagaNotFinished,
+)
+from sagajobs.saga.act import Outcome, Verdict
+from sagajobs.saga.database import Database
+from sagajobs.saga.definition import Saga
+from sagajobs.saga.events import Lifecycle, emit
+from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
+from sagajobs.saga.handle import SagaHandle
+from sagajobs.saga.records import SagaRecord
+from sagajobs.saga.states import FORWARD, SagaState, StepState
+from sagajobs.saga.store import Store
+
+log = logging.getLogger(__name__)
+
+POLL = 0.05
+"""Seconds between two looks at a step that another worker holds, for a caller that waits in process."""
+
+
+class Publisher(Protocol):
+    """Whoever carries hints to the workers."""
+
+    def steps(self, kind: type[Saga], saga_id: str, stage: int) -> None:
+        """Hint at the steps of a saga from `stage` on."""
+
+    def compensation(self, kind: type[Saga], saga_id: str) -> None:
+        """Hint that a saga is to be undone."""
+
+
+class Engine:
+    """Sagas, and what carries them out.
+
+    Args:
+        database: connections to the database that holds the saga tables and the application's own.
+        stall_after: seconds without progress after which the sweep re-sends a saga's hint.
+    """
+
+    def __init__(self, database: Database, *, stall_after: float = DEFAULT_STALL_AFTER) -> None:
+        self.database = database
+        self.executor = Executor(database, stall_after=stall_after)
+        self.kinds: dict[str, type[Saga]] = {}
+        self.publisher: Publisher | None = None
+
+    def register(self, kind: type[Saga], services: Any = None) -> None:
+        """Make a saga known under its name and give it the application's services."""
+        if self.kinds.setdefault(kind.name, kind) is not kind:
+            raise DefinitionError(f"two saga classes are called {kind.name!r}: rename one")
+        kind.engine, kind.services = self, services
+
+    # --- start ---
+
+    def enqueue(
+        self,
+        kind: type[Saga],
+        request: BaseModel | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        session: Session | None = None,
+    ) -> SagaHandle:
+        """Record a saga and hint at it once it is committed; see `Saga.enqueue`."""
+
+        def hint() -> None:
+            self.hint(kind, handle.id)
+
+        if session is not None:
+            handle = self._start(kind, request, idempotency_key, session)
+            if handle.created:
+                _after_commit(session, hint)
+            return handle
+        with Session(self.database.engine) as own, own.begin():
+            handle = self._start(kind, request, idempotency_key, own)
+        if handle.created:
+            hint()
+        return handle
+
+    def _start(
+        self,
+        kind: type[Saga],
+        request: BaseModel | Mapping[str, Any],
+        idempotency_key: str | None,
+        session: Session,
+    ) -> SagaHandle:
+        input_ = kind.parse(request)
+        saga = kind(str(uuid.uuid4()), input_, {})
+        document = input_.model_dump(mode="json")
+        if idempotency_key is not None:
+            known = self._known(kind, idempotency_key, document, session)
+            if known is not None:
+                return known
+        saga.check(session)
+        store = Store(session.connection())
+        started = store.start(
+            saga_id=saga.id,
+            name=kind.name,
+            version=kind.version,
+            definition=kind.definition.digest,
+            kind="declared",
+            input_=document,
+            idempotency_key=idempotency_key,
+            useful_until=saga.useful_until(),
+            stall_after=self.executor.stall_after,
+            steps=[
+                {
+                    "name": step.name,
+                    "position": step.position,
+                    "stage": step.stage,
+                    "external": step.external,
+                    "state": StepState.UNKNOWN if step.adopt and step.adopt(saga) else StepState.WAITING,
+                }
+                for step in kind.definition.steps
+            ],
+        )
+        if not started and idempotency_key is not None:
+            # Somebody with the same key was faster; his commit has let us pass, so his saga can be read now.
+            known = self._known(kind, idempotency_key, document, session)
+            if known is not None:
+                return known
+        emit(Lifecycle.SAGA_CREATED, saga=kind.name, saga_id=saga.id)
+        return SagaHandle(saga.id, engine=self, created=True)
+
+    def _known(self, kind: type[Saga], idempotency_key: str, document: Any, session: Session) -> SagaHandle | None:
+        found = Store(session.connection()).same_start(kind.name, idempotency_key, document)
+        if found is None:
+            return None
+        saga_id, same = found
+        if not same:
+            raise IdempotencyConflict(
+                f"{kind.name}: this idempotency key started saga {saga_id} with another input; use a new key"
+            )
+        return SagaHandle(saga_id, engine=self, created=False)
+
+    def hint(self, kind: type[Saga], saga_id: str, stage: int = 0) -> None:
+        """Tell the workers of a saga that goes forward. A lost hint is no error: the sweep sends another."""
+        if self.publisher is None:
+            raise ConfigurationError("the engine has no publisher: build it with a Celery app (see sagajobs.app)")
+        self.publisher.steps(kind, saga_id, stage)
+
+    # --- in process ---
+
+    def run(
+        self, kind: type[Saga], request: BaseModel | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> Any:
+        """Carry a saga out in this process; see `Saga.run`."""
+        with Session(self.database.engine) as own, own.begin():
+            handle = self._start(kind, request, idempotency_key, own)
+        record, cause = self.drive(kind, handle.id)
+        return self.settle_up(record, cause)
+
+    def drive(self, kind: type[Saga], saga_id: str) -> tuple[SagaRecord, BaseException | None]:
+        """Carry a saga on in this process until it comes to rest, waiting where a retry must wait.
+
+        Returns:
+            The saga at rest, and the exception that turned it round, if this process saw it.
+        """
+        cause: BaseException | None = None
+        pause = threading.Event()
+        while True:
+            with self.database.reading() as connection:
+                record = Store(connection).read(saga_id)
+            if record.state in FORWARD:
+                outcome = self._next(kind, record)
+            elif record.state is SagaState.COMPENSATING:
+                outcome = self.executor.compensate(kind, saga_id)
+                outcome = Outcome(outcome.verdict, outcome.wait)  # the cause is what failed, not what undoing met
+            else:
+                return record, cause
+            cause = outcome.cause or cause
+            if outcome.verdict in (Verdict.LATER, Verdict.END):
+                pause.wait(outcome.wait or POLL)
+
+    def _next(self, kind: type[Saga], record: SagaRecord) -> Outcome:
+        step = kind.definition.at_stage(record.stage)
+        if step is None:
+            raise DefinitionError(f"saga {record.id} stands at stage {record.stage}, which {kind.name} does not have")
+        return self.executor.forward(kind, step, record.id)
+
+    # --- results ---
+
+    def settle_up(self, record: SagaRecord, cause: BaseException | None = None) -> Any:
+        """Return a completed saga's result, or raise what became of it.
+
+        Raises:
+            SagaException: it was undone.
+            SagaCompensationException: a person must look at it.
+            SagaNotFinished: it is still under way, or paused.
+        """
+        if record.state is SagaState.COMPLETED:
+            kind = self.kinds.get(record.name)
+            if kind is None:
+                return record.results
+            with Session(self.database.engine) as db:
+                return kind.restore(record.id, record.input, record.results).result(db)
+        what = f"saga {record.name} ({record.id})"
+        failed, completed = record.failed_step, record.completed_steps
+        if record.state is SagaState.COMPENSATED:
+            raise SagaException(
+                f"{what} failed at step {failed} and was undone",
+                saga_id=record.id,
+                failed_step=failed,
+                completed_steps=completed,
+            ) from cause
+        if record.state is SagaState.MANUAL_REVIEW_REQUIRED:
+            failures = {
+                step.name: "undo failed" for step in record.steps.values() if step.state is StepState.UNDO_FAILED
+            }
+            raise SagaCompensationException(
+                f"{what} needs manual review: see `sagajobs sagas show {record.id}`",
+                saga_id=record.id,
+                failed_step=failed,
+                completed_steps=completed,
+                failed_compensations=failures,
+            ) from cause
+        raise SagaNotFinished(f"{what} is {record.state}")
+
+
+def _after_commit(session: Session, action: Callable[[], None]) -> None:
+    """Call `action` once the session's outermost transaction has committed; forget it if that is rolled back."""
+
+    def committed(session: Session) -> None:
+        if session.in_nested_transaction():
+            return  # a SAVEPOINT was released: the saga is not visible to anybody yet
+        forget()
+        action()
+
+    def rolled_back(session: Session) -> None:
+        if not session.in_nested_transaction():
+            forget()
+
+    def forget() -> None:
+        event.remove(session, "after_commit", committed)
+        event.remove(session, "after_rollback", rolled_back)
+
+    event.listen(session, "after_commit", committed)
+    event.listen(session, "after_rollback", rolled_back)

@@ -1,0 +1,274 @@
+"""Carrying out one delivery of a step going forward: claim, work, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sagajobs.errors import AmbiguousRefusal, ClaimLost
+from sagajobs.saga.act import Act, Outcome, Verdict, claimed
+from sagajobs.saga.declaration import Probe
+from sagajobs.saga.definition import Saga
+from sagajobs.saga.events import Lifecycle
+from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.plan import Do, Plan
+from sagajobs.saga.policy import Failure
+from sagajobs.saga.records import Look, SagaRecord, StepRecord
+from sagajobs.saga.states import FORWARD, SagaState, StepState
+from sagajobs.saga.store import Review, describe_error, to_json
+
+
+class Forward(Act):
+    """One delivery of one step, from the claim to the record."""
+
+    def begin(self, connection: Connection, look: Look, row: StepRecord, todo: Plan) -> Outcome:
+        """Turn the plan into work, in or after the transaction that holds the step's row."""
+        record = look.saga
+        if todo.do is Do.TOO_LATE:
+            late = {"step": self.step.name, "class": "DeadlineExceeded", "message": "useful_until has passed"}
+            return self._fail(connection, record, row, late)
+        if todo.do is Do.EXHAUSTED:
+            return self._exhausted(connection, record, row)
+        saga = self.kind.restore(self.saga_id, record.input, record.results)
+        if self.step.when is not None and not self.step.when(saga):
+            written = self.write(connection, record, row, StepState.SKIPPED, Lifecycle.STEP_SKIPPED, finished=True)
+            self.commit(connection, Lifecycle.STEP_SKIPPED, row.attempts, written)
+            return Outcome(Verdict.CARRY_ON)
+        if not todo.counted:
+            return self._work(connection, saga, record, row, todo.attempt)
+        row = self._claim(connection, record, row, todo.attempt)
+        if self.step.external:
+            return self.call(saga, record, row)
+        with self.database.engine.connect() as working:
+            return self._work(working, saga, record, row, todo.attempt)
+
+    def _claim(self, connection: Connection, saga: SagaRecord, row: StepRecord, attempt: int) -> StepRecord:
+        """Put the intent on record, with lease and fence, and commit: from now on the outcome may be in doubt."""
+        self.write(
+            connection,
+            saga,
+            row,
+            StepState.RUNNING,
+            Lifecycle.STEP_EXECUTING,
+            attempts=attempt,
+            lease=self.step.lease,
+            bump=True,
+            next_in=self.step.lease,
+        )
+        connection.commit()
+        self.say(Lifecycle.STEP_EXECUTING, attempt)
+        reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
+        return claimed(row, StepState.RUNNING, attempts=attempt)
+
+    def _work(self, connection: Connection, saga: Saga, record: SagaRecord, row: StepRecord, attempt: int) -> Outcome:
+        """Run a local step: its writes and the record that it is done are one transaction (SPEC G2)."""
+        if row.state is StepState.WAITING:
+            self.say(Lifecycle.STEP_EXECUTING, attempt)
+            reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
+        try:
+            with self.database.session(connection) as db:
+                output = to_json(self.step.method(saga, db))
+                db.flush()
+        except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
+            connection.rollback()
+            return self._failed(record, row, error, attempt)
+        reached(Point.AFTER_CALL, self.saga_id, self.step.name)
+        return self._done(connection, record, row, output, attempt)
+
+    def call(self, saga: Saga, record: SagaRecord, row: StepRecord) -> Outcome:
+        """Make a claimed external step's call, with no transaction open, and record what came of it."""
+        try:
+            output = to_json(self.step.method(saga, self.key))
+        except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
+            return self._failed(record, row, error, row.attempts)
+        reached(Point.AFTER_CALL, self.saga_id, self.step.name)
+        return self.happened(saga, record, row, output)
+
+    def happened(self, saga: Saga, record: SagaRecord, row: StepRecord, output: Any) -> Outcome:
+        """Commit an external step's result, with its local writes, under the fence of the claim."""
+        with self.database.engine.connect() as connection:
+            if self.step.note is not None:
+                try:
+                    with self.database.session(connection) as db:
+                        self.step.note(saga, db, output)
+                        db.flush()
+                except Exception as error:
+                    connection.rollback()
+                    if self.step.retry.classify(error, external=False) is Failure.TRANSIENT:
+                        # Nothing is on record, and the effect stands. The lease runs out, the probe finds it, and
+                        # it is recorded then.
+                        raise
+                    return self._unrecordable(connection, record, row, output, error)
+            return self._done(connection, record, row, output, row.attempts)
+
+    def _done(self, connection: Connection, saga: SagaRecord, row: StepRecord, output: Any, attempt: int) -> Outcome:
+        written = self.write(
+            connection,
+            saga,
+            row,
+            StepState.DONE,
+            Lifecycle.STEP_COMPLETED,
+            attempts=attempt,
+            absences=0,
+            output=output,
+            forget_error=True,
+            finished=True,
+        )
+        followed = written.saga_state in (*FORWARD, SagaState.COMPLETED)
+        if not self.step.external and not followed:
+            # Paused or turned round while we worked: a local step's effect can still be taken back whole.
+            connection.rollback()
+            raise ClaimLost(f"saga {self.saga_id} is {written.saga_state}: nothing was written")
+        self.commit(connection, Lifecycle.STEP_COMPLETED, attempt, written)
+        if written.saga_state is SagaState.COMPENSATING:
+            return Outcome(Verdict.FAILED)
+        return Outcome(Verdict.CARRY_ON if followed else Verdict.END)
+
+    def _failed(self, saga: SagaRecord, row: StepRecord, error: Exception, attempt: int) -> Outcome:
+        """Record a failure: to be tried again, to be probed, or for good."""
+        retry = self.step.retry
+        kind = retry.classify(error, external=self.step.external)
+        if kind is Failure.AMBIGUOUS and self.step.finder is None:
+            kind = Failure.TRANSIENT  # idempotent by its author's word: repeating it settles the question
+        described = describe_error(error, self.step.name, attempt, kind)
+        with self.database.engine.connect() as connection:
+            if kind is Failure.AMBIGUOUS and self.step.finder is not None:
+                return self._unknown(connection, saga, row, described, error, self.step.finder)
+            spent = attempt - 1 if kind is Failure.DEFERRED else attempt
+            if kind is Failure.PERMANENT or spent >= retry.max_attempts:
+                return self._fail(connection, saga, row, described, attempt=attempt, cause=error)
+            delay = retry.delay(attempt, error)
+            written = self.write(
+                connection,
+                saga,
+                row,
+                StepState.WAITING,
+                Lifecycle.STEP_RETRY,
+                attempts=spent,
+                error=described,
+                delay=delay,
+                next_in=delay,
+                detail={"error": described["class"], "kind": kind, "delay": round(delay, 3)},
+            )
+            self.commit(connection, Lifecycle.STEP_RETRY, attempt, written)
+            return Outcome(Verdict.LATER, delay, error)
+
+    def _unknown(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        described: dict[str, Any],
+        error: Exception,
+        finder: Probe,
+    ) -> Outcome:
+        """Record that the call may have got through; the first look follows after one interval of the probe."""
+        described["refused"] = isinstance(error, AmbiguousRefusal)
+        delay = 0.0 if described["refused"] else finder.interval
+        written = self.write(
+            connection,
+            saga,
+            row,
+            StepState.UNKNOWN,
+            Lifecycle.STEP_UNKNOWN,
+            error=described,
+            probes=0,
+            absences=0,
+            delay=delay,
+            next_in=delay,
+            detail={"error": described["class"]},
+        )
+        self.commit(connection, Lifecycle.STEP_UNKNOWN, row.attempts, written)
+        return Outcome(Verdict.LATER, delay, error)
+
+    def _fail(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        error: Mapping[str, Any],
+        *,
+        attempt: int | None = None,
+        cause: BaseException | None = None,
+    ) -> Outcome:
+        """Record a failure for good: the saga goes on (optional), turns round, or, past the pivot, asks a person."""
+        attempt = row.attempts if attempt is None else attempt
+        undoing = saga.state is SagaState.COMPENSATING
+        goes_on = self.step.optional or undoing
+        review = None
+        if self.step.after_pivot and not goes_on:
+            review = Review(reason="failed past the pivot", evidence={"error": dict(error)})
+        turned = SagaState.MANUAL_REVIEW_REQUIRED if review else SagaState.COMPENSATING
+        written = self.write(
+            connection,
+            saga,
+            row,
+            StepState.FAILED,
+            Lifecycle.STEP_FAILED,
+            saga_to=None if goes_on else turned,
+            attempts=attempt,
+            error=error,
+            saga_error=None if goes_on else error,
+            detail={"error": error["class"]},
+            review=review,
+        )
+        self.commit(connection, Lifecycle.STEP_FAILED, attempt, written)
+        if written.saga_state is SagaState.COMPENSATING:
+            return Outcome(Verdict.FAILED, cause=cause)
+        followed = written.saga_state in (*FORWARD, SagaState.COMPLETED)
+        return Outcome(Verdict.CARRY_ON if followed else Verdict.END, cause=cause)
+
+    def fail(self, connection: Connection, saga: SagaRecord, row: StepRecord, error: Mapping[str, Any]) -> Outcome:
+        """Record that a step whose outcome was unknown did not happen and will not be tried again."""
+        return self._fail(connection, saga, row, error)
+
+    def _exhausted(self, connection: Connection, saga: SagaRecord, row: StepRecord) -> Outcome:
+        """Open a case for a step whose every delivery ended without a word: it kills its workers."""
+        error = {
+            "step": self.step.name,
+            "class": "AttemptsExhausted",
+            "message": f"{row.attempts} deliveries, none of which came back",
+        }
+        if self.step.optional:
+            return self._fail(connection, saga, row, error)
+        written = self.write(
+            connection,
+            saga,
+            row,
+            StepState.FAILED,
+            Lifecycle.STEP_FAILED,
+            saga_to=SagaState.MANUAL_REVIEW_REQUIRED,
+            error=error,
+            saga_error=error,
+            detail={"error": error["class"]},
+            review=Review(reason="every attempt died at work", evidence={"error": error}),
+        )
+        self.commit(connection, Lifecycle.STEP_FAILED, row.attempts, written)
+        return Outcome(Verdict.END)
+
+    def _unrecordable(
+        self, connection: Connection, saga: SagaRecord, row: StepRecord, output: Any, error: Exception
+    ) -> Outcome:
+        """Turn round with the step done: its effect stands outside and our own tables refuse to know of it."""
+        described = describe_error(error, self.step.name, row.attempts, Failure.PERMANENT)
+        review = None
+        if self.step.pivot or self.step.after_pivot:
+            review = Review(reason="done outside, refused here", evidence={"error": described, "output": output})
+        written = self.write(
+            connection,
+            saga,
+            row,
+            StepState.DONE,
+            Lifecycle.STEP_FAILED,
+            saga_to=SagaState.MANUAL_REVIEW_REQUIRED if review else SagaState.COMPENSATING,
+            output=output,
+            error=described,
+            saga_error=described,
+            finished=True,
+            detail={"error": described["class"]},
+            review=review,
+        )
+        self.commit(connection, Lifecycle.STEP_FAILED, row.attempts, written)
+        return Outcome(Verdict.END if review else Verdict.FAILED, cause=error)

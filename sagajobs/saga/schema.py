@@ -1,0 +1,186 @@
+"""The engine's tables (docs/design.md, Tables).
+
+The statements in `statements` are written against them by hand; this description serves the migrations, the tests that
+compare both, and queries of surfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+from sagajobs.saga.states import ENDED, SAGA_ARROWS, STEP_ARROWS, UNFINISHED, SagaState, StepState
+
+NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+metadata = MetaData(naming_convention=NAMING)
+
+
+def _among(column: str, values: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
+
+
+def _timestamp(name: str, *, nullable: bool = True) -> Column[object]:
+    default = None if nullable else text("saga_now()")
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default)
+
+
+sagas = Table(
+    "sagas",
+    metadata,
+    Column("id", UUID(as_uuid=False), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("kind", Text, nullable=False, server_default="declared"),
+    Column("state", Text, nullable=False),
+    Column("paused_from", Text),
+    Column("stage", SmallInteger, nullable=False, server_default="0"),
+    Column("input", JSONB, nullable=False),
+    Column("idempotency_key", Text),
+    _timestamp("useful_until"),
+    Column("error", JSONB),
+    _timestamp("next_at"),
+    Column("hints", Integer, nullable=False, server_default="0"),
+    _timestamp("created_at", nullable=False),
+    _timestamp("updated_at", nullable=False),
+    _timestamp("ended_at"),
+    UniqueConstraint("name", "idempotency_key"),
+    CheckConstraint(_among("state", SagaState), name="state"),
+    CheckConstraint("kind IN ('declared', 'orchestrated')", name="kind"),
+    CheckConstraint("(state = 'paused') = (paused_from IS NOT NULL)", name="paused_from"),
+    CheckConstraint(f"({_among('state', ENDED)}) = (ended_at IS NOT NULL)", name="ended_at"),
+    CheckConstraint(f"({_among('state', UNFINISHED)}) = (next_at IS NOT NULL)", name="next_at"),
+)
+Index("ix_sagas_due", sagas.c.next_at, postgresql_where=sagas.c.next_at.is_not(None))
+Index("ix_sagas_created_at", sagas.c.created_at, sagas.c.id)
+Index("ix_sagas_state", sagas.c.state, sagas.c.created_at, postgresql_where=text("state <> 'completed'"))
+
+saga_steps = Table(
+    "saga_steps",
+    metadata,
+    Column("saga_id", UUID(as_uuid=False), ForeignKey("sagas.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("position", SmallInteger, nullable=False),
+    Column("stage", SmallInteger, nullable=False),
+    Column("external", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("undo_attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("probes", SmallInteger, nullable=False, server_default="0"),
+    Column("absences", SmallInteger, nullable=False, server_default="0"),
+    _timestamp("absent_since"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("owner", Text),
+    _timestamp("lease_until"),
+    _timestamp("due_at"),
+    Column("output", JSONB),
+    Column("error", JSONB),
+    Column("receipt", JSONB),
+    _timestamp("started_at"),
+    _timestamp("finished_at"),
+    CheckConstraint(_among("state", StepState), name="state"),
+    CheckConstraint("attempts >= 0 AND undo_attempts >= 0 AND probes >= 0 AND absences >= 0", name="counts"),
+)
+
+saga_events = Table(
+    "saga_events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("saga_id", UUID(as_uuid=False), ForeignKey("sagas.id", ondelete="CASCADE"), nullable=False),
+    _timestamp("at", nullable=False),
+    Column("event", Text, nullable=False),
+    Column("step", Text),
+    Column("attempt", SmallInteger),
+    Column("fence", Integer),
+    Column("detail", JSONB),
+)
+Index("ix_saga_events_saga_id", saga_events.c.saga_id, saga_events.c.id)
+
+review_cases = Table(
+    "review_cases",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("saga_id", UUID(as_uuid=False), ForeignKey("sagas.id", ondelete="CASCADE"), nullable=False),
+    Column("step", Text),
+    Column("reason", Text, nullable=False),
+    Column("evidence", JSONB, nullable=False),
+    _timestamp("urgent_at"),
+    _timestamp("opened_at", nullable=False),
+    _timestamp("closed_at"),
+    Column("closed_by", Text),
+    Column("resolution", Text),
+    CheckConstraint("(closed_at IS NULL) = (resolution IS NULL)", name="closed"),
+)
+Index(
+    "uq_review_cases_open",
+    review_cases.c.saga_id,
+    unique=True,
+    postgresql_where=review_cases.c.closed_at.is_(None),
+)
+
+
+def now_function() -> str:
+    """Return the DDL of `saga_now()`, the engine's only clock.
+
+    `statement_timestamp` rather than `now`: a local step's transaction may have begun seconds ago.
+    """
+    return (
+        "CREATE OR REPLACE FUNCTION saga_now() RETURNS timestamptz "
+        "LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT statement_timestamp()'"
+    )
+
+
+def arrow_trigger() -> list[str]:
+    """Return the DDL of the trigger that refuses illegal transitions, and any change of history."""
+    saga_pairs = ", ".join(f"('{old}', '{new}')" for old, targets in SAGA_ARROWS.items() for new in sorted(targets))
+    step_pairs = ", ".join(f"('{old}', '{new}')" for old, targets in STEP_ARROWS.items() for new in sorted(targets))
+
+    def function(name: str, pairs: str) -> str:
+        return (
+            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"IF (OLD.state, NEW.state) NOT IN ({pairs}) THEN "
+            "RAISE EXCEPTION 'illegal transition of % from % to %', TG_TABLE_NAME, OLD.state, NEW.state "
+            "USING ERRCODE = 'check_violation'; END IF; RETURN NEW; END $$"
+        )
+
+    def trigger(table: str, name: str) -> str:
+        return (
+            f"CREATE TRIGGER {name} BEFORE UPDATE OF state ON {table} FOR EACH ROW "
+            f"WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION {name}()"
+        )
+
+    return [
+        function("saga_arrow", saga_pairs),
+        trigger("sagas", "saga_arrow"),
+        function("saga_step_arrow", step_pairs),
+        trigger("saga_steps", "saga_step_arrow"),
+        "CREATE OR REPLACE FUNCTION saga_history_stands() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'history is append-only' USING ERRCODE = 'check_violation'; END $$",
+        "CREATE TRIGGER saga_history_stands BEFORE UPDATE ON saga_events FOR EACH ROW "
+        "EXECUTE FUNCTION saga_history_stands()",
+    ]

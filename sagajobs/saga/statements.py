@@ -1,0 +1,173 @@
+"""The engine's SQL. Every statement has a name, says what it is for, and is counted against SPEC 8.
+
+They are written by hand because they are the engine: each is one round trip, and what it locks, in which order, is what
+the guarantees stand on. Lock order, everywhere: the step's row, then the saga's.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+START = text("""
+    WITH saga AS (
+        INSERT INTO sagas (id, name, version, definition, kind, state, input, idempotency_key, useful_until, next_at)
+        VALUES (CAST(:id AS uuid), :name, :version, :definition, :kind, 'pending', CAST(:input AS jsonb),
+                :idempotency_key, :useful_until, saga_now() + make_interval(secs => :stall_after))
+        ON CONFLICT (name, idempotency_key) DO NOTHING
+        RETURNING id
+    ), steps AS (
+        INSERT INTO saga_steps (saga_id, name, position, stage, external, state)
+        SELECT saga.id, s.name, s.position, s.stage, s.external, s.state
+        FROM saga, jsonb_to_recordset(CAST(:steps AS jsonb))
+            AS s(name text, position smallint, stage smallint, external boolean, state text)
+    ), event AS (
+        INSERT INTO saga_events (saga_id, event, detail)
+        SELECT id, 'saga_created', jsonb_build_object('name', CAST(:name AS text)) FROM saga
+    )
+    SELECT id FROM saga
+""")
+"""Start a saga: its row, all its steps and the first event. No row: the idempotency key is taken."""
+
+SAME_START = text("""
+    SELECT id, input = CAST(:input AS jsonb) AS same FROM sagas
+    WHERE name = :name AND idempotency_key = :idempotency_key
+""")
+"""The saga that took the idempotency key, and whether it was asked to do the same."""
+
+_SAGA = """
+    g.id, g.name, g.version, g.definition, g.kind, g.state, g.stage, g.input, g.hints, g.error, g.useful_until,
+    g.useful_until < saga_now() AS late,
+    (SELECT jsonb_object_agg(o.name, jsonb_build_object(
+                'state', o.state, 'stage', o.stage, 'position', o.position, 'output', o.output, 'attempts', o.attempts,
+                'leased', coalesce(o.lease_until > saga_now(), false),
+                'finished', extract(epoch FROM o.finished_at)))
+     FROM saga_steps o WHERE o.saga_id = g.id) AS steps
+"""
+
+READ = text(f"SELECT {_SAGA} FROM sagas g WHERE g.id = CAST(:id AS uuid)")  # noqa: S608 - no value in it
+"""A saga and the states of its steps, nothing locked."""
+
+LOOK = text(f"""
+    WITH step AS (
+        SELECT * FROM saga_steps WHERE saga_id = CAST(:id AS uuid) AND name = :step
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    SELECT {_SAGA},
+        step.name AS step_name, step.state AS step_state, step.stage AS step_stage, step.attempts, step.undo_attempts,
+        step.probes, step.absences, step.fence, step.output, step.error AS step_error,
+        extract(epoch FROM saga_now() - step.absent_since) AS absent_for,
+        coalesce(step.lease_until > saga_now(), false) AS leased,
+        coalesce(step.due_at > saga_now(), false) AS early,
+        extract(epoch FROM coalesce(step.due_at, step.lease_until) - saga_now()) AS wait
+    FROM sagas g LEFT JOIN step ON true
+    WHERE g.id = CAST(:id AS uuid)
+""")  # noqa: S608 - no value in it
+"""Look at one step of a saga and lock its row until the transaction ends.
+
+SKIP LOCKED: a local step in work holds its row, and a duplicate delivery must not wait for it in a worker's slot. It
+then sees no step (`step_name` is null) and ends.
+"""
+
+WRITE = text("""
+    WITH step AS (
+        UPDATE saga_steps SET
+            state = :to, attempts = :attempts, undo_attempts = :undo_attempts, probes = :probes, absences = :absences,
+            absent_since = CASE WHEN :absences = 0 THEN NULL ELSE coalesce(absent_since, saga_now()) END,
+            fence = fence + :bump, owner = :owner,
+            lease_until = saga_now() + make_interval(secs => :lease),
+            due_at = saga_now() + make_interval(secs => :delay),
+            output = coalesce(CAST(:output AS jsonb), output),
+            error = CASE WHEN :forget THEN NULL ELSE coalesce(CAST(:error AS jsonb), error) END,
+            receipt = coalesce(CAST(:receipt AS jsonb), receipt),
+            started_at = coalesce(started_at, saga_now()),
+            finished_at = CASE WHEN :finished THEN saga_now() ELSE finished_at END
+        WHERE saga_id = CAST(:id AS uuid) AND name = :step AND fence = :fence AND state = :was
+        RETURNING saga_id, fence
+    ), saga AS (
+        UPDATE sagas g SET
+            state = CASE WHEN g.state = ANY(:only_from) THEN :saga_to ELSE g.state END,
+            stage = :stage,
+            error = coalesce(CAST(:saga_error AS jsonb), g.error),
+            hints = CASE WHEN :progress THEN 0 ELSE g.hints END,
+            next_at = CASE
+                WHEN NOT g.state = ANY(:only_from) THEN
+                    CASE WHEN g.next_at IS NULL THEN NULL ELSE saga_now() END
+                ELSE saga_now() + make_interval(secs => :next_in) END,
+            ended_at = CASE WHEN g.state = ANY(:only_from) AND :ends THEN saga_now() ELSE g.ended_at END,
+            updated_at = saga_now()
+        FROM step WHERE g.id = step.saga_id
+        RETURNING g.state
+    ), event AS (
+        INSERT INTO saga_events (saga_id, event, step, attempt, fence, detail)
+        SELECT step.saga_id, e.event, e.step, e.attempt, step.fence, e.detail
+        FROM step, jsonb_to_recordset(CAST(:events AS jsonb))
+            AS e(event text, step text, attempt smallint, detail jsonb)
+    ), review AS (
+        INSERT INTO review_cases (saga_id, step, reason, evidence, urgent_at)
+        SELECT step.saga_id, :step, r.reason, r.evidence, (SELECT useful_until FROM sagas WHERE id = step.saga_id)
+        FROM step, saga, jsonb_to_record(CAST(:review AS jsonb)) AS r(reason text, evidence jsonb)
+        WHERE saga.state = 'manual_review_required' AND r.reason IS NOT NULL
+        ON CONFLICT (saga_id) WHERE closed_at IS NULL DO NOTHING
+    )
+    SELECT saga.state, step.fence FROM saga, step
+""")
+"""The only statement that changes a step: fenced, with the saga's own progress and the history in one go.
+
+No row: the claim is lost. `:only_from` are the states in which the saga itself may follow; a saga that was paused or
+turned round in the meantime keeps its state (the step's outcome is recorded all the same: it happened), and if it is
+under way somewhere, the sweep is told to look at once.
+"""
+
+TURN = text("""
+    WITH saga AS (
+        UPDATE sagas g SET
+            state = :to, next_at = saga_now() + make_interval(secs => :next_in), hints = 0, updated_at = saga_now(),
+            ended_at = CASE WHEN :ends THEN saga_now() ELSE g.ended_at END,
+            error = coalesce(CAST(:saga_error AS jsonb), g.error)
+        WHERE g.id = CAST(:id AS uuid) AND g.state = :was
+        RETURNING g.id, g.useful_until
+    ), event AS (
+        INSERT INTO saga_events (saga_id, event, detail)
+        SELECT id, :event, CAST(:detail AS jsonb) FROM saga
+    ), review AS (
+        INSERT INTO review_cases (saga_id, reason, evidence, urgent_at)
+        SELECT saga.id, r.reason, r.evidence, saga.useful_until
+        FROM saga, jsonb_to_record(CAST(:review AS jsonb)) AS r(reason text, evidence jsonb)
+        WHERE r.reason IS NOT NULL
+        ON CONFLICT (saga_id) WHERE closed_at IS NULL DO NOTHING
+    )
+    SELECT id FROM saga
+""")
+"""Change a saga's state where no step changes (compare and set). No row: it was not in that state any more."""
+
+ADD_STEP = text("""
+    WITH saga AS (
+        UPDATE sagas SET state = 'running', stage = stage + 1, updated_at = saga_now(),
+            next_at = saga_now() + make_interval(secs => :next_in)
+        WHERE id = CAST(:id AS uuid) AND state IN ('pending', 'running') RETURNING id, stage
+    ), step AS (
+        INSERT INTO saga_steps (saga_id, name, position, stage, external, state, attempts, fence, owner, started_at)
+        SELECT id, :step, stage - 1, stage - 1, true, 'running', 1, 1, :owner, saga_now() FROM saga
+    ), event AS (
+        INSERT INTO saga_events (saga_id, event, step, attempt, fence)
+        SELECT id, 'step_executing', :step, 1, 1 FROM saga
+    )
+    SELECT stage FROM saga
+""")
+"""Put a step of an orchestrated saga on record, as begun: such a saga learns its steps as it goes."""
+
+DUE = text("""
+    SELECT id FROM sagas WHERE next_at <= saga_now() ORDER BY next_at LIMIT :batch
+""")
+"""Sagas that have stood still, longest first; served by the partial index on `next_at`, so cost follows what is due."""
+
+TAKE_DUE = text("""
+    UPDATE sagas SET hints = hints + 1,
+        next_at = saga_now() + make_interval(secs => least(:stall_after * power(2, least(hints, 20)), :longest))
+    WHERE id = CAST(:id AS uuid) AND next_at <= saga_now()
+    RETURNING id, name, kind, state, stage, hints, useful_until
+""")
+"""Take one due saga, so that a second sweep does not: the loser's row no longer matches after the winner's commit."""
+
+STATUS = text("SELECT state FROM sagas WHERE id = CAST(:id AS uuid)")
+"""What a handle polls."""

@@ -1,0 +1,92 @@
+"""The recovery sweep: whatever has stood still is hinted at again (SPEC G1).
+
+It executes nothing itself: it re-sends hints, so that two sweeps at once, or a sweep beside a living worker, cost one
+query each and do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sqlalchemy import RowMapping
+from sqlalchemy.exc import DBAPIError
+
+from sagajobs.saga import statements
+from sagajobs.saga.events import Lifecycle, emit
+from sagajobs.saga.states import FORWARD, SagaState
+from sagajobs.saga.store import Review, Store
+
+if TYPE_CHECKING:
+    from sagajobs.saga.engine import Engine, Publisher
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+"""Sagas taken up in one sweep: a bounded time, and the next sweep is a second away."""
+
+LONGEST_SILENCE = 600.0
+"""Seconds, at most, between two hints for one saga: a slow queue must not be flooded with doubles."""
+
+
+def recover(engine: Engine, *, batch: int = BATCH) -> int:
+    """Hint again at sagas whose `next_at` has passed; return how many.
+
+    Each is taken in a transaction of its own, so that one that cannot be taken up does not stop the others.
+    """
+    if engine.publisher is None:
+        raise RuntimeError("a sweep needs a publisher")
+    with engine.database.reading() as connection:
+        due = [str(row.id) for row in connection.execute(statements.DUE, {"batch": batch})]
+    taken = 0
+    for saga_id in due:
+        try:
+            taken += _recover_one(engine, engine.publisher, saga_id)
+        except DBAPIError as error:
+            log.warning("saga %s could not be taken up now: %s", saga_id, type(error).__name__)
+    return taken
+
+
+def _recover_one(engine: Engine, publisher: Publisher, saga_id: str) -> bool:
+    with engine.database.transaction() as connection:
+        row = (
+            connection.execute(
+                statements.TAKE_DUE,
+                {"id": saga_id, "stall_after": engine.executor.stall_after, "longest": LONGEST_SILENCE},
+            )
+            .mappings()
+            .first()
+        )
+        if row is None:
+            return False  # another sweep took it, or it moved on by itself
+        if row["kind"] == "orchestrated":
+            return _orphaned(Store(connection), row)
+    kind = engine.kinds.get(row["name"])
+    if kind is None:
+        log.error(
+            "saga %s is of kind %r, which this worker does not know: is a worker with older code running?",
+            saga_id,
+            row["name"],
+        )
+        return False
+    # Committed first, published second: a sweep that dies in between has only put the hint off.
+    if SagaState(row["state"]) in FORWARD:
+        publisher.steps(kind, saga_id, row["stage"])
+    else:
+        publisher.compensation(kind, saga_id)
+    emit(Lifecycle.SAGA_HINTED, saga=kind.name, saga_id=saga_id, attempt=row["hints"])
+    return True
+
+
+def _orphaned(store: Store, row: RowMapping) -> bool:
+    """Ask a person about a saga whose steps were code of a process that is gone: nobody else can undo them."""
+    turned = store.turn(
+        str(row["id"]),
+        SagaState(row["state"]),
+        SagaState.MANUAL_REVIEW_REQUIRED,
+        Lifecycle.REVIEW_REQUIRED,
+        review=Review(reason="the process that ran it is gone", evidence={"stage": row["stage"]}),
+    )
+    if turned:
+        emit(Lifecycle.REVIEW_REQUIRED, saga=row["name"], saga_id=str(row["id"]))
+    return turned
