@@ -74,7 +74,7 @@ class ClaimLost(SagajobsError):
     """The fence moved on: another worker owns the step by now, so nothing may be written (SPEC G5)."""
 
 
-class SagaException(SagajobsError):  # noqa: N818 - the seed's public name
+class SagaException(SagajobsError):
     """A saga failed; everything it had done was undone.
 
     Attributes:

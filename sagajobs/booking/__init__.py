@@ -1,0 +1,9 @@
+"""The booking domain: appointments, customers, staff, and the sagas that keep them in step with Cal.com."""
+
+from __future__ import annotations
+
+from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.creation import AppointmentCreationSaga
+from sagajobs.booking.request import BookingRequest, Customer
+
+__all__ = ["Appointment", "AppointmentCreationSaga", "BookingRequest", "Customer"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from sagajobs.saga.definition import Saga
 from sagajobs.saga.declaration import Step
+from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.faultpoints import Point, reached
 from sagajobs.saga.records import SagaRecord, StepRecord

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from celery import Celery, Task, chain
+from celery import Celery, chain
+from celery import Task as _Task
 from celery.exceptions import Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import DBAPIError
@@ -42,11 +43,14 @@ _QUICKLY = {"max_retries": 2, "interval_start": 0.0, "interval_step": 0.2, "inte
 """How long a publisher tries: not long, as a web request may wait for it and the sweep sends the hint again."""
 
 
-class StepFailed(Exception):  # noqa: N818 - reads in Flower as what happened
+Task: TypeAlias = "_Task[Any, Any]"
+
+
+class StepFailed(Exception):
     """What Celery is told of a failed step: that it failed, and which saga knows more."""
 
 
-class SagaTask(Task):
+class SagaTask(_Task):  # type: ignore[type-arg]  # generic in its stubs only
     """Base of all tasks of the engine.
 
     `acks_late` and `reject_on_worker_lost`: a message whose worker dies is given out again at once. What would then be
@@ -130,12 +134,13 @@ class Canvas:
 
     def _task(self, name: str, body: Callable[..., None], **options: Any) -> None:
         body.__name__ = name.rpartition(".")[2]
-        self._app.task(name=name, bind=True, base=SagaTask, **options)(body)
+        register: Any = self._app.task(name=name, bind=True, base=SagaTask, **options)
+        register(body)
 
 
 def _step_body(engine: Engine, kind: type[Saga], step: Step) -> Callable[..., None]:
     def body(task: Task, *, saga_id: str) -> None:
-        redelivered = bool(task.request.delivery_info.get("redelivered")) or task.request.retries > 0
+        redelivered = bool((task.request.delivery_info or {}).get("redelivered")) or task.request.retries > 0
         try:
             outcome = engine.executor.forward(kind, step, saga_id, redelivered=redelivered)
         except Exception as error:  # noqa: BLE001 - what it says may quote a customer: it goes no further
@@ -176,13 +181,13 @@ def _report(task: Task, saga_id: str, outcome: Outcome) -> None:
     task.request.chain = None
     if outcome.verdict is Verdict.LATER:
         # RETRY without a message: an ETA would wait in a worker's memory. The sweep re-sends it when it is due.
-        raise Retry(f"saga {saga_id} again in {outcome.wait:.1f} s", when=outcome.wait)
+        raise Retry(f"saga {saga_id} again in {outcome.wait:.1f} s")
     if outcome.verdict is Verdict.FAILED:
         raise StepFailed(f"{task.name} failed, the saga is undone: sagajobs sagas show {saga_id}")
 
 
 def _give_back(task: Task, saga_id: str, error: Exception) -> NoReturn:
-    """End a delivery that the engine could not carry out; the table stands as it was, and the sweep comes back to it."""
+    """End a delivery that the engine could not carry out; the table stands as it was, and the sweep comes back."""
     task.request.chain = None
     name = type(error).__name__
     if isinstance(error, SagaNotFound):

@@ -48,7 +48,7 @@ class Plan:
     wait: float = 0.0
 
 
-def forward(look: Look, step: Step, *, redelivered: bool) -> Plan:
+def forward(look: Look, step: Step, *, redelivered: bool) -> Plan:  # noqa: PLR0911 - a decision table
     """Decide what a delivery of `step` going forward finds to do.
 
     Args:

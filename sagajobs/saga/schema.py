@@ -179,8 +179,12 @@ def arrow_trigger() -> list[str]:
         trigger("sagas", "saga_arrow"),
         function("saga_step_arrow", step_pairs),
         trigger("saga_steps", "saga_step_arrow"),
-        "CREATE OR REPLACE FUNCTION saga_history_stands() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "RAISE EXCEPTION 'history is append-only' USING ERRCODE = 'check_violation'; END $$",
-        "CREATE TRIGGER saga_history_stands BEFORE UPDATE ON saga_events FOR EACH ROW "
-        "EXECUTE FUNCTION saga_history_stands()",
+        (
+            "CREATE OR REPLACE FUNCTION saga_history_stands() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'history is append-only' USING ERRCODE = 'check_violation'; END $$"
+        ),
+        (
+            "CREATE TRIGGER saga_history_stands BEFORE UPDATE ON saga_events FOR EACH ROW "
+            "EXECUTE FUNCTION saga_history_stands()"
+        ),
     ]

@@ -1,7 +1,7 @@
 """The states of sagas and steps, and every legal arrow between them.
 
-This module is the only place that knows the arrows: the store asks `check_saga` and `check_step` before it writes, and
-the trigger in the database, generated from the same two tables, refuses whatever slips past (docs/design.md, Transitions).
+This module is the only place that knows the arrows: the store asks `check_saga` and `check_step` before it writes,
+and the trigger in the database, generated from the same two tables, refuses whatever slips past (docs/design.md).
 """
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+"""The seed's two compensation services: what takes back a booking at Cal.com, and what takes back rows of ours.
+
+Each undo bears repetition, looks again when it is done, and returns the evidence as a receipt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
+
+from sagajobs.booking.schema import appointments, audit_log
+from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.errors import AlreadyCancelled, BookingNotFound, CalcomUnavailable
+from sagajobs.calcom.models import BookingStatus
+from sagajobs.errors import PermanentError
+
+LONGEST_TRAIL = 50
+"""Moves that are followed from a booking to the one that took its place: more is a circle."""
+
+
+class CalcomCompensationService:
+    """Takes back what was done at Cal.com.
+
+    Args:
+        client: the Cal.com client.
+    """
+
+    def __init__(self, client: CalcomClient) -> None:
+        self._client = client
+
+    def cancel_calcom_booking(self, uid: str, reason: str) -> dict[str, Any]:
+        """Cancel a booking, wherever it has been moved to, and see that it is cancelled.
+
+        A second cancel is refused by Cal.com with a 400, and so is the cancel of a booking that was moved: there the
+        live booking stands under its new uid, so the trail is followed before a refusal counts as done.
+
+        Args:
+            uid: of the booking as we know it.
+            reason: shown to host and attendee; Cal.com demands one from hosts.
+
+        Returns:
+            The receipt: the uids that were tried, and the status that was read back.
+
+        Raises:
+            CalcomUnavailable: it is not, or not yet, seen to be cancelled; try again.
+            CalcomError: as `CalcomClient.cancel_booking`.
+        """
+        trail = [uid]
+        while len(trail) <= LONGEST_TRAIL:
+            try:
+                self._client.cancel_booking(trail[-1], reason)
+            except AlreadyCancelled:
+                pass  # by an earlier try of ours, by a person, or by a move: the look below tells
+            except BookingNotFound:
+                raise CalcomUnavailable(f"booking {trail[-1]} is not to be seen (yet)") from None
+            booking = self._client.get_booking(trail[-1])
+            if booking.rescheduled_to_uid is not None:
+                trail.append(booking.rescheduled_to_uid)
+                continue
+            if booking.status not in (BookingStatus.CANCELLED, BookingStatus.REJECTED):
+                raise CalcomUnavailable(f"booking {trail[-1]} was cancelled and still reads {booking.status}")
+            return {"calcom": "cancelled", "uids": trail, "status_read_back": booking.status}
+        raise PermanentError(f"booking {uid} was moved more than {LONGEST_TRAIL} times: follow it by hand")
+
+
+class DatabaseCompensationService:
+    """Takes back rows of ours.
+
+    Args:
+        actor: who the audit trail names.
+    """
+
+    def __init__(self, actor: str) -> None:
+        self._actor = actor
+
+    def delete_appointment(self, db: Session, appointment_id: int, *, saga_id: str, reason: str) -> dict[str, Any]:
+        """Soft-delete an appointment, with an audit row, and read it back; a second time changes nothing.
+
+        Args:
+            db: the session of the undo's transaction.
+            appointment_id: which one.
+            saga_id: the saga that is undone.
+            reason: for the audit trail.
+
+        Returns:
+            The receipt: the row as read back.
+        """
+        row = db.execute(
+            select(appointments.c.status, appointments.c.deleted_at, appointments.c.calcom_v2_booking_id)
+            .where(appointments.c.id == appointment_id)
+            .with_for_update()
+        ).one()
+        if row.deleted_at is None:
+            db.execute(
+                update(appointments)
+                .where(appointments.c.id == appointment_id)
+                .values(
+                    status="failed",
+                    calcom_sync_status="cancelled",
+                    deleted_at=func.saga_now(),
+                    updated_at=func.saga_now(),
+                )
+            )
+            audit(
+                db,
+                actor=self._actor,
+                action="appointment.deleted",
+                appointment_id=appointment_id,
+                saga_id=saga_id,
+                detail={"reason": reason, "status_before": row.status},
+            )
+        left = db.execute(
+            select(appointments.c.status, appointments.c.deleted_at).where(appointments.c.id == appointment_id)
+        ).one()
+        if left.deleted_at is None:
+            raise PermanentError(f"appointment {appointment_id} still stands after its deletion")
+        return {"appointment_id": appointment_id, "status": left.status, "deleted_at": left.deleted_at.isoformat()}
+
+
+def audit(db: Session, *, actor: str, action: str, appointment_id: int, saga_id: str, detail: dict[str, Any]) -> None:
+    """Write an audit row about an appointment, in the transaction of what it tells of."""
+    db.execute(
+        insert(audit_log).values(
+            actor=actor,
+            action=action,
+            entity="appointment",
+            entity_id=appointment_id,
+            saga_id=saga_id,
+            detail=detail,
+        )
+    )

@@ -1,0 +1,77 @@
+"""What booking sagas are given to work with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+
+from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.errors import CalcomError, EventTypeNotFound
+from sagajobs.calcom.models import EventType
+
+KNOWN_FOR = 300.0
+"""Seconds for which an event type is remembered: a web request should not wait for Cal.com to be checked."""
+
+UNKNOWN_FOR = 15.0
+"""Seconds for which an unknown one is: somebody may just be creating it."""
+
+
+class EventTypes:
+    """Cal.com's event types, remembered for a while.
+
+    Args:
+        client: returns the client; asked at the first use.
+    """
+
+    def __init__(self, client: Callable[[], CalcomClient]) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._known: TTLCache[int, EventType] = TTLCache(1000, KNOWN_FOR)
+        self._unknown: TTLCache[int, str] = TTLCache(1000, UNKNOWN_FOR)
+
+    def get(self, event_type_id: int) -> EventType | None:
+        """Return an event type, or None if Cal.com cannot be asked now.
+
+        Raises:
+            EventTypeNotFound: Cal.com does not know it.
+        """
+        with self._lock:
+            if event_type_id in self._unknown:
+                raise EventTypeNotFound(self._unknown[event_type_id])
+            if event_type_id in self._known:
+                return self._known[event_type_id]
+        try:
+            found = self._client().event_type(event_type_id)
+        except EventTypeNotFound as error:
+            with self._lock:
+                self._unknown[event_type_id] = str(error)
+            raise
+        except CalcomError:
+            # Cal.com being away must not keep anybody from booking: the saga will find out.
+            return None
+        with self._lock:
+            self._known[event_type_id] = found
+        return found
+
+
+@dataclass(frozen=True)
+class BookingServices:
+    """What booking sagas are given to work with.
+
+    Attributes:
+        client: returns the Cal.com client; asked at the first use, so that importing a saga needs no settings.
+        event_types: Cal.com's event types, remembered for a while.
+        actor: who the audit trail names.
+    """
+
+    client: Callable[[], CalcomClient]
+    event_types: EventTypes
+    actor: str = "sagajobs"
+
+    @property
+    def calcom(self) -> CalcomClient:
+        """The Cal.com client."""
+        return self.client()
