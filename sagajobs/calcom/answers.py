@@ -192,9 +192,7 @@ def _seconds(value: str) -> float | None:
 
 def scrub(message: str, personal: Iterable[str] = ()) -> str:
     """Shorten a server's message and take out addresses, long numbers and everything in `personal`."""
-    values = {word for text in personal for word in (text, *text.split())}
-    for value in sorted(values, key=len, reverse=True):
-        if len(value) > 1:
-            message = re.sub(re.escape(value), "***", message, flags=re.IGNORECASE)
+    for value in sorted(set(personal), key=len, reverse=True):
+        message = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "***", message, flags=re.IGNORECASE)
     message = _NUMBER.sub("***", _ADDRESS.sub("***", message))
     return message if len(message) <= _QUOTED else message[: _QUOTED - 1] + "…"

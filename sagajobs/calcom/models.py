@@ -125,7 +125,13 @@ class NewBooking:
 
     def personal(self) -> tuple[str, ...]:
         """Return what this says about a person, for taking it out of an answer that quotes it."""
-        values = (self.attendee_name, self.attendee_email, self.attendee_phone, self.notes)
+        values = (
+            self.attendee_name,
+            *self.attendee_name.split(),
+            self.attendee_email,
+            self.attendee_phone,
+            self.notes,
+        )
         return tuple(value for value in values if value)
 
 

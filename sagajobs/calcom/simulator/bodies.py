@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import zoneinfo
@@ -166,7 +167,7 @@ def _attendee(value: Any) -> Person:
     )
     if not name:
         raise _wrong("attendee.name", "name should not be empty")
-    if not zone or zone not in zoneinfo.available_timezones():
+    if not zone or zone not in _time_zones():
         raise _wrong("attendee.timeZone", "timeZone must be a valid IANA time-zone")
     if not email and not phone:
         raise _wrong("attendee", "at least one of email and phoneNumber is required")
@@ -184,6 +185,12 @@ def _attendee(value: Any) -> Person:
         phone=phone,
         language=language or "en",
     )
+
+
+@functools.cache
+def _time_zones() -> frozenset[str]:
+    """Return every IANA name; cached, because finding them reads a whole directory tree."""
+    return frozenset(zoneinfo.available_timezones())
 
 
 def _guests(value: Any) -> tuple[str, ...]:

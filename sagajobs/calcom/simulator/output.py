@@ -112,7 +112,6 @@ def event_type(one: EventType, world: World) -> dict[str, Any]:
         "hidden": False,
         "bookingRequiresAuthentication": False,
         "confirmationPolicy": _confirmation(one),
-        "seats": {"disabled": True},
     }
     if one.lengths:
         shown["lengthInMinutesOptions"] = list(one.lengths)
@@ -121,12 +120,12 @@ def event_type(one: EventType, world: World) -> dict[str, Any]:
             "teamId": _TEAM["id"],
             "team": _TEAM,
             "schedulingType": "roundRobin",
-            "hosts": [{"userId": host.id, "name": host.name, "username": host.username} for host in hosts],
+            "hosts": [host.username for host in hosts],
         }
     owner = hosts[0]
     return shown | {
         "ownerId": owner.id,
-        "users": [{"id": owner.id, "name": owner.name, "username": owner.username}],
+        "users": [owner.username],
         "bookingUrl": f"https://cal.example.com/{owner.username}/{one.slug}",
     }
 

@@ -95,8 +95,10 @@ def _event_types(state: State, call: Call) -> Reply:
     shown = [
         one
         for one in world.event_types
-        if (call.authenticated or username is not None)
-        and (username is None or username in {world.host(host_id).username for host_id in one.hosts})
+        # A team's event types are in no user's list.
+        if not one.round_robin
+        and (call.authenticated or username is not None)
+        and (username is None or username == world.host(one.hosts[0]).username)
         and (slug is None or one.slug == slug)
     ]
     return success([output.event_type(one, world) for one in shown])
