@@ -21,17 +21,51 @@
         └── AmbiguousError            it may have been done: look before doing anything
             └── AmbiguousRefusal      refused, perhaps because we did it ourselves before
 
-`sagajobs.calcom.errors` hangs its own errors below the four kinds of `StepError`; a saga author does the same.
+`sagajobs.calcom.errors` hangs its own below the four kinds of `StepError`; a saga author does the same::
+
+    CalcomError                       (sagajobs.calcom.errors) whatever comes from a call to Cal.com
+    ├── CalcomUnavailable             is a TransientError: out of reach, or a read that failed
+    ├── CalcomRateLimited             is a Deferred: the quota is used up (429)
+    ├── CalcomRefused                 is a PermanentError: the call was refused
+    │   ├── InvalidRequest            refused by the client itself, before anything was sent
+    │   ├── BadCredentials            the API key is not accepted (401)
+    │   ├── BookingNotFound           no booking has that uid (404)
+    │   ├── EventTypeNotFound         no event type has that id (404)
+    │   ├── AlreadyCancelled          a cancel of a booking that is cancelled, or was moved
+    │   └── BookingEnded              a cancel of a booking that is over
+    ├── CalcomOutcomeUnknown          is an AmbiguousError: sent, and no answer that settles it
+    └── RefusalInDoubt                is an AmbiguousRefusal: refused, perhaps on account of our earlier call
+        └── SlotTaken                 the host is not free, or another call was faster
+
+`sagajobs.booking.errors` has two PermanentErrors of its own: SlotNotFree, NothingToAdopt.
+
 The four kinds are all that the engine looks at: it never reads a message to decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class SagajobsError(Exception):
-    """Base of every exception that sagajobs raises on purpose."""
+    """Base of every exception that sagajobs raises on purpose.
+
+    Instances survive pickling and copying whatever their constructors take: Celery's pools send them
+    between processes, and one that cannot be rebuilt there takes the worker's answer with it.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(kind: type[SagajobsError], args: tuple[Any, ...], state: dict[str, Any]) -> SagajobsError:
+    """Make an exception without its constructor, whose keyword-only arguments pickle knows nothing about."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigurationError(SagajobsError):

@@ -1,0 +1,116 @@
+"""What a call to Cal.com can end in, other than success.
+
+Every class here is also one of the four kinds of `sagajobs.errors`, so that whoever runs a step can tell what
+to do from the type alone. Which answer becomes which class is decided in `sagajobs.calcom.answers`; the whole
+tree is drawn in `sagajobs.errors`.
+"""
+
+from __future__ import annotations
+
+from sagajobs.errors import (
+    AmbiguousError,
+    AmbiguousRefusal,
+    Deferred,
+    PermanentError,
+    SagajobsError,
+    TransientError,
+)
+
+
+class CalcomError(SagajobsError):
+    """Base of every failure of a call to Cal.com; never raised by itself.
+
+    The message names the call by its method and path template. It holds no API key, and nothing personal: of
+    the server's own words only those of a refusal are quoted, without addresses, numbers and what the call
+    had sent about a person.
+
+    Attributes:
+        status: the HTTP status, or None where there was no answer.
+        code: the error code in the answer's body ("BadRequestException", "CONFLICT"), or None.
+        request_id: Cal.com's own id of the call (`X-Request-Id`), to quote to its support, or None.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+
+
+class CalcomUnavailable(CalcomError, TransientError):
+    """Nothing was done: Cal.com could not be reached, or it was a read that got no usable answer."""
+
+
+class CalcomRateLimited(CalcomError, Deferred):
+    """Nothing was done: the quota of the API key is used up (a 429 comes before any handler).
+
+    Attributes:
+        retry_after: seconds until the quota is there again.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        retry_after: float | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, request_id=request_id)
+        self.retry_after = retry_after
+
+
+class CalcomRefused(CalcomError, PermanentError):
+    """Nothing was done: the call was refused, and would be again."""
+
+
+class InvalidRequest(CalcomRefused):
+    """Nothing was sent: Cal.com is known to refuse this (metadata limits, an attendee out of reach, ...)."""
+
+
+class BadCredentials(CalcomRefused):
+    """The API key is not accepted (401)."""
+
+
+class BookingNotFound(CalcomRefused):
+    """No booking has that uid (404).
+
+    Cal.com reads from a replica that may lag, so right after a create this can be wrong. Bookings are never
+    deleted.
+    """
+
+
+class EventTypeNotFound(CalcomRefused):
+    """No event type has that id, or it is not one this API key may see (404)."""
+
+
+class AlreadyCancelled(CalcomRefused):
+    """A cancel was refused because the booking is cancelled already.
+
+    The OLD uid of a rescheduled booking gives the same answer while the booking lives on under its new uid:
+    read `Booking.rescheduled_to_uid` before taking this for success.
+    """
+
+
+class BookingEnded(CalcomRefused):
+    """A cancel was refused because the booking is over."""
+
+
+class CalcomOutcomeUnknown(CalcomError, AmbiguousError):
+    """A change was sent and no answer settles whether it was made (time-out, 5xx, dropped line, garbage)."""
+
+
+class RefusalInDoubt(CalcomError, AmbiguousRefusal):
+    """A change was refused in words that do not rule out that an earlier call of ours is the reason."""
+
+
+class SlotTaken(RefusalInDoubt):
+    """No host is free at that time, or a racing call was faster; the other one may have been our own."""

@@ -1,0 +1,114 @@
+"""The calls the client makes: method, path, API version, and what their refusals mean.
+
+The version header is per endpoint. A value that the server does not know is no error there: it silently
+selects another, older API. So each value here is one that public servers are known to answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sagajobs.calcom.errors import (
+    AlreadyCancelled,
+    BookingEnded,
+    BookingNotFound,
+    CalcomOutcomeUnknown,
+    CalcomRefused,
+    EventTypeNotFound,
+    RefusalInDoubt,
+    SlotTaken,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sagajobs.calcom.errors import CalcomError
+
+BOOKINGS_VERSION = "2024-08-13"
+EVENT_TYPES_VERSION = "2024-06-14"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One call of the API.
+
+    Attributes:
+        method: GET, or POST for whatever changes something.
+        path: template, with `{}` where an id goes; this is what logs and messages show.
+        version: value of `cal-api-version`, or None where the endpoint has no versions.
+        not_found: what a 404 about a thing (not about the route) means.
+        conflict: what a 409 means.
+        refusals: a piece of the server's message, in lower case, to the error it stands for; the first hit
+            counts. Only looked at for a 400, whose status alone does not settle the matter.
+    """
+
+    method: str
+    path: str
+    version: str | None = None
+    not_found: type[CalcomError] = CalcomRefused
+    conflict: type[CalcomError] = RefusalInDoubt
+    refusals: Mapping[str, type[CalcomError]] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> bool:
+        """Whether the call changes something at Cal.com, so that a lost answer leaves its outcome open."""
+        return self.method != "GET"
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+# A strict body: these words come from the validation of the body, before Cal.com looks at anything else.
+_BODY_REFUSED: Mapping[str, type[CalcomError]] = {
+    "property is wrong": CalcomRefused,
+    "should not exist": CalcomRefused,
+}
+
+CREATE_BOOKING = Operation(
+    method="POST",
+    path="/v2/bookings",
+    version=BOOKINGS_VERSION,
+    not_found=EventTypeNotFound,
+    conflict=SlotTaken,
+    refusals={
+        "already has booking at this time or is not available": SlotTaken,
+        # The race on the unique key of host, start and end, when the server hides database errors.
+        "an error occurred while querying the database": SlotTaken,
+        # The one refusal that is known to come after the booking was committed.
+        "missing payment credentials": CalcomOutcomeUnknown,
+        "meeting in the past": CalcomRefused,
+        "can't be booked at": CalcomRefused,
+        "error_required_field": CalcomRefused,
+        **_BODY_REFUSED,
+    },
+)
+CANCEL_BOOKING = Operation(
+    method="POST",
+    path="/v2/bookings/{}/cancel",
+    version=BOOKINGS_VERSION,
+    not_found=BookingNotFound,
+    refusals={
+        "has been cancelled already": AlreadyCancelled,
+        "already been cancelled": AlreadyCancelled,
+        "already ended": BookingEnded,
+        "cancellation reason is required": CalcomRefused,
+        "does not allow cancellations": CalcomRefused,
+        "invalid seatuid": CalcomRefused,
+        **_BODY_REFUSED,
+    },
+)
+GET_BOOKING = Operation(
+    method="GET",
+    path="/v2/bookings/{}",
+    version=BOOKINGS_VERSION,
+    not_found=BookingNotFound,
+)
+LIST_BOOKINGS = Operation(method="GET", path="/v2/bookings", version=BOOKINGS_VERSION)
+GET_EVENT_TYPE = Operation(
+    method="GET",
+    path="/v2/event-types/{}",
+    version=EVENT_TYPES_VERSION,
+    not_found=EventTypeNotFound,
+)
+ME = Operation(method="GET", path="/v2/me")

@@ -1,0 +1,40 @@
+"""A real HTTP server that behaves as Cal.com's API v2 does, and fails in the middle when told to.
+
+Start one with `python -m sagajobs.calcom.simulator --port 0`, or `serve()`. Beside the API it has these
+endpoints, which take and give JSON; a body that makes no sense is a 400 that says why.
+
+`GET /_simulator/ledger`
+    `{"bookings": [...]}`: all bookings as they really are, each with its `history` of `{what, at,
+    requestId}`.
+
+`GET`, `POST`, `DELETE /_simulator/faults`
+    Show the rules in force (and how often each fired), add one, drop all. A rule is `{"operation":
+    create|get|list|cancel|reschedule|any, "kind":
+    timeout|drop|http_500|http_503|http_524|rate_limit|slow|malformed, "when": before|after}` with either
+    `"count": n` or `"probability": p` and, to repeat a run, `"seed": s`. "before" is the default and means
+    that the call is not carried out (a slow one is, but late); "after" means that it is, and only the
+    answer is spoilt. A rate limit always comes before. `"seconds"` sets how long a slow call takes (1), how
+    long a silent one is held at most (120), or what a rate limit says (60). Of several rules that fit a
+    call the first that fires counts.
+
+`GET`, `POST /_simulator/switches`
+    Show or set some of: `lag_ms`, `lag_fails_create`, `lag_blinds_cancel`, `race` (off|conflict|redacted),
+    `bookings_version_known`, `fallback` (unfiltered|not_found), `clock_offset_seconds`; see
+    `switches.Switches`.
+
+`GET /_simulator/requests`
+    `{"requests": [...]}`: the latest calls of the API, each `{request_id, operation, method, path, version,
+    fault, status}`, without queries and bodies.
+
+`POST /_simulator/reset`
+    Forget everything. May carry `"switches"` and a `"world"`: `{"hosts": [{id, name, email, username,
+    time_zone}], "event_types": [{id, slug, title, length, lengths, hosts, requires_confirmation,
+    round_robin, cancelling_disabled}]}`; `world.default_world` says what there is otherwise.
+
+Bookings, event types (list and one) and `/v2/me` are simulated. Recurring, instant and team-slug bookings
+answer 501, everything else 404 as a route that does not exist.
+"""
+
+from sagajobs.calcom.simulator.server import DEFAULT_API_KEY, serve
+
+__all__ = ["DEFAULT_API_KEY", "serve"]

@@ -1,0 +1,144 @@
+"""The bookings of the simulator: every committed state of each, the unique key, and the lagging replica."""
+
+from __future__ import annotations
+
+import secrets
+import string
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+_UID_LETTERS = string.ascii_letters + string.digits
+_UID_LENGTH = 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """The attendee as given in the call."""
+
+    name: str
+    email: str
+    time_zone: str
+    phone: str | None = None
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One state of one booking; a change makes another row under the same uid.
+
+    `status` is accepted, pending, cancelled or rejected; `start` and `end` are in UTC.
+    """
+
+    id: int
+    uid: str
+    event_type_id: int
+    host_id: int
+    title: str
+    start: datetime
+    end: datetime
+    status: str
+    attendee: Person
+    created_at: datetime
+    location: str
+    ics_uid: str
+    updated_at: datetime | None = None
+    guests: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    responses: dict[str, Any] = field(default_factory=dict)
+    cancellation_reason: str = ""
+    cancelled_by: str = ""
+    rescheduled_from: str | None = None
+    rescheduled_to: str | None = None
+
+    @property
+    def key(self) -> tuple[datetime, datetime, int] | None:
+        """The unique key of the table: only accepted rows have one, so that a cancel frees it."""
+        return (self.start, self.end, self.host_id) if self.status == "accepted" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to a booking, and the request that made it happen."""
+
+    what: str
+    at: datetime
+    request_id: str
+
+
+class KeyTaken(Exception):
+    """Another accepted booking has the same host, start and end."""
+
+
+class Ledger:
+    """All bookings, in the order of their creation."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, list[tuple[float, Row]]] = {}
+        self._history: dict[str, list[Event]] = {}
+        self._keys: dict[tuple[datetime, datetime, int], str] = {}
+        self._busy: defaultdict[int, dict[str, Row]] = defaultdict(dict)
+        self._by_email: defaultdict[str, list[str]] = defaultdict(list)
+
+    def new_identity(self) -> tuple[int, str]:
+        """Return the next id and a uid that nobody can predict."""
+        return len(self._versions) + 1, "".join(secrets.choice(_UID_LETTERS) for _ in range(_UID_LENGTH))
+
+    def commit(self, event: Event, *rows: Row) -> None:
+        """Write these rows in one transaction: all, or none.
+
+        Raises:
+            KeyTaken: if one would be accepted for the host, start and end of another booking.
+        """
+        written = {row.uid for row in rows}
+        for row in rows:
+            if row.key is not None and self._keys.get(row.key, row.uid) not in written:
+                raise KeyTaken
+        now = time.monotonic()
+        for row in rows:
+            before = self.get(row.uid)
+            if before is not None and before.key is not None:
+                del self._keys[before.key]
+                del self._busy[before.host_id][row.uid]
+            elif before is None:
+                for email in {row.attendee.email, *row.guests}:
+                    self._by_email[email].append(row.uid)
+            self._versions.setdefault(row.uid, []).append((now, row))
+            self._history.setdefault(row.uid, []).append(event)
+        for row in rows:
+            if row.key is not None:
+                self._keys[row.key] = row.uid
+                self._busy[row.host_id][row.uid] = row
+
+    def get(self, uid: str, *, lag: float = 0.0) -> Row | None:
+        """Return a booking as it was `lag` seconds ago, or None if it was not there."""
+        versions = self._versions.get(uid, [])
+        if not lag:
+            return versions[-1][1] if versions else None
+        until = time.monotonic() - lag
+        return next((row for committed, row in reversed(versions) if committed <= until), None)
+
+    def rows(self, *, email: str | None = None, lag: float = 0.0) -> Iterator[Row]:
+        """Yield all bookings, or those with this attendee or guest, as they were `lag` seconds ago."""
+        uids: Iterable[str] = self._versions if email is None else self._by_email.get(email, ())
+        for uid in uids:
+            row = self.get(uid, lag=lag)
+            if row is not None:
+                yield row
+
+    def history(self, uid: str) -> tuple[Event, ...]:
+        """Return what happened to a booking, the oldest first."""
+        return tuple(self._history[uid])
+
+    def overlapping(self, host_id: int, start: datetime, end: datetime) -> bool:
+        """Tell whether the host has an accepted booking at that time, of whatever event type."""
+        return any(row.start < end and start < row.end for row in self._busy[host_id].values())
+
+    def load(self, host_id: int) -> int:
+        """Return how many accepted bookings the host has."""
+        return len(self._busy[host_id])
