@@ -94,9 +94,7 @@ class CalcomClient:
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
     ) -> None:
-        self._transport = Transport(
-            base_url, api_key, connect_timeout=connect_timeout, read_timeout=read_timeout
-        )
+        self._transport = Transport(base_url, api_key, connect_timeout=connect_timeout, read_timeout=read_timeout)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._transport.base_url!r})"
@@ -130,9 +128,7 @@ class CalcomClient:
             CalcomOutcomeUnknown: it may have been made; look with `find_bookings`.
             CalcomRateLimited, CalcomUnavailable: it was not made.
         """
-        answer = self._transport.call(
-            operations.CREATE_BOOKING, body=booking.to_json(), personal=booking.personal()
-        )
+        answer = self._transport.call(operations.CREATE_BOOKING, body=booking.to_json(), personal=booking.personal())
         return answer.parse(Booking)
 
     def get_booking(self, uid: str) -> Booking:

@@ -8,7 +8,7 @@ about a person.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping  # noqa: TC003 - dataclasses and pydantic read annotations at run time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -211,9 +211,7 @@ class Booking(_Received):
     hosts: tuple[Host, ...] = ()
     attendees: tuple[Attendee, ...] = ()
     guests: tuple[str, ...] = Field(default=(), repr=False)
-    metadata: Annotated[dict[str, Any], BeforeValidator(_empty_for_null)] = Field(
-        default_factory=dict, repr=False
-    )
+    metadata: Annotated[dict[str, Any], BeforeValidator(_empty_for_null)] = Field(default_factory=dict, repr=False)
     cancellation_reason: str | None = Field(default=None, repr=False)
     rescheduled_from_uid: str | None = None
     rescheduled_to_uid: str | None = None
@@ -237,9 +235,7 @@ class EventType(_Received):
     slug: str
     title: str = ""
     length: int = Field(validation_alias="lengthInMinutes")
-    length_options: tuple[int, ...] | None = Field(
-        default=None, validation_alias="lengthInMinutesOptions", repr=False
-    )
+    length_options: tuple[int, ...] | None = Field(default=None, validation_alias="lengthInMinutesOptions", repr=False)
     confirmation_policy: dict[str, Any] | None = Field(default=None, repr=False)
     price: float = 0
     recurrence: dict[str, Any] | None = Field(default=None, repr=False)

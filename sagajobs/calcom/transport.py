@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SUCCESS = range(200, 300)
-_KEY = re.compile(
-    r"[!-~]+"
-)  # visible ASCII: anything else, a line's end say, makes requests quote the header
+_KEY = re.compile(r"[!-~]+")  # visible ASCII: anything else, a line's end say, makes requests quote the header
 
 _Value = TypeVar("_Value", bound=BaseModel)
 
@@ -246,9 +244,7 @@ def _checked_base_url(base_url: str) -> str:
         usable = usable and parts.username is None and not parts.query and not parts.fragment
     # The URL is not quoted: what is wrong with it may be a password in it.
     if not usable:
-        raise ConfigurationError(
-            "the Cal.com URL must be http(s)://host[:port][/path], without user or query"
-        )
+        raise ConfigurationError("the Cal.com URL must be http(s)://host[:port][/path], without user or query")
     return base_url.rstrip("/")
 
 

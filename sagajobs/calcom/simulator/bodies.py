@@ -196,9 +196,7 @@ def _time_zones() -> frozenset[str]:
 def _guests(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(
-        isinstance(one, str) and _EMAIL.fullmatch(one) for one in value
-    ):
+    if not isinstance(value, list) or not all(isinstance(one, str) and _EMAIL.fullmatch(one) for one in value):
         raise _wrong("guests", "each value in guests must be an email")
     return tuple(value)
 

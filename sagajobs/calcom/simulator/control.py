@@ -13,7 +13,7 @@ from sagajobs.calcom.simulator.faults import FaultRule
 from sagajobs.calcom.simulator.handlers import SimulatorHandler
 from sagajobs.calcom.simulator.replies import document
 from sagajobs.calcom.simulator.switches import Switches
-from sagajobs.calcom.simulator.world import World  # noqa: TC001 - pydantic reads it at run time
+from sagajobs.calcom.simulator.world import World
 
 if TYPE_CHECKING:
     from sagajobs.calcom.simulator.state import State

@@ -151,6 +151,4 @@ def _known(state: State, version: str) -> bool:
 
 def operation_of(method: str, path: str) -> str:
     """Return what faults call a request, whatever its version."""
-    return next(
-        (one.operation for one in ROUTES if one.method == method and one.pattern.fullmatch(path)), "other"
-    )
+    return next((one.operation for one in ROUTES if one.method == method and one.pattern.fullmatch(path)), "other")

@@ -195,6 +195,10 @@ STATEMENTS = (
     CREATE INDEX ix_appointments_customer_id ON appointments (customer_id)
     """,
     """
+    CREATE INDEX ix_sagas_calcom_booking_uid ON sagas ((input->>'calcom_booking_uid'))
+        WHERE input->>'calcom_booking_uid' IS NOT NULL
+    """,
+    """
     CREATE OR REPLACE FUNCTION saga_arrow() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF (OLD.state, NEW.state) NOT IN (
@@ -287,16 +291,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in (
-        "audit_log",
-        "appointments",
-        "staff",
-        "customers",
-        "review_cases",
-        "saga_events",
-        "saga_steps",
-        "sagas",
-    ):
+    for table in ("audit_log", "appointments", "staff", "customers", "review_cases", "saga_events", "saga_steps", "sagas"):
         op.execute(f"DROP TABLE {table}")
     for function in ("saga_history_stands", "saga_step_arrow", "saga_arrow", "saga_now"):
         op.execute(f"DROP FUNCTION {function}()")
