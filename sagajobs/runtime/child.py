@@ -1,4 +1,4 @@
-"""One child process: started, awaited, stopped; with its log and with the guarantee that it does not outlive us."""
+"""One child process: started, awaited, stopped; with its log, and tied to our own life."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from sagajobs.errors import SagajobsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_T = TypeVar("_T")
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+"""The folder that the package `sagajobs` lies in: programs started there import the same one as we did."""
 
 _LIFELINE = Path(__file__).with_name("lifeline.py")
 
@@ -24,7 +32,7 @@ _TAIL_LINES = 12
 _TAIL_BYTES = 16_384
 
 
-class ChildFailed(SagajobsError):
+class ChildError(SagajobsError):
     """A child process ended, or was not ready in time, when it was to start.
 
     The first line of the message says what happened; the last lines of the child's log follow.
@@ -96,7 +104,8 @@ class RestartBudget:
 def python_executable() -> str:
     """Return the Python interpreter to start our own programs with.
 
-    Inside an application server that embeds Python (uWSGI, mod_wsgi) `sys.executable` is that server's own binary.
+    Inside an application server that embeds Python (uWSGI, mod_wsgi) `sys.executable` is that server's
+    binary.
     """
     if sys.executable and Path(sys.executable).name.startswith(("python", "pypy")):
         return sys.executable
@@ -153,7 +162,7 @@ class Child:
         return self._process.returncode if self._dead.is_set() else None
 
     def _watch(self) -> None:
-        # WNOWAIT leaves a zombie that keeps the pid from being given to somebody else while we kill the group.
+        # WNOWAIT leaves a zombie, which keeps the pid from its next owner while we kill the group.
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         self._kill_group()
         with self._reaping:
@@ -162,7 +171,7 @@ class Child:
         if self._on_death:
             self._on_death(self)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal to the child itself, not to its group; nothing happens if it has ended."""
         # Not Popen.send_signal: it reaps a dead child, and then the group can no longer be named safely.
         with self._reaping:
@@ -175,30 +184,34 @@ class Child:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def check_alive(self) -> None:
-        """Raise `ChildFailed` if the child has ended."""
+        """Raise `ChildError` if the child has ended."""
         if self._dead.is_set():
             raise self.failure(f"ended with {describe_exit(self._process.returncode)} before it was ready")
 
-    def failure(self, what: str) -> ChildFailed:
+    def failure(self, what: str) -> ChildError:
         """Return the exception that says `what` went wrong, with the end of the log."""
-        return ChildFailed(self.name, what, self.log, self.tail())
+        return ChildError(self.name, what, self.log, self.tail())
 
-    def await_ready(self, condition: Callable[[], bool], timeout: float) -> None:
-        """Wait until `condition` holds.
+    def await_ready(self, look: Callable[[], _T | None], timeout: float) -> _T:
+        """Wait until `look` finds something.
 
         Args:
-            condition: looked at again and again; must not block for long.
+            look: called again and again until it returns another value than None; must not block for long.
             timeout: seconds to wait at most.
 
+        Returns:
+            What it found.
+
         Raises:
-            ChildFailed: it ended, or it was not ready in time.
+            ChildError: it ended, or it was not ready in time.
         """
         deadline = time.monotonic() + timeout
-        while not condition():
+        while (found := look()) is None:
             if time.monotonic() > deadline:
                 raise self.failure(f"was not ready within {timeout:g} s")
             self._dead.wait(_LOOK_EVERY)
             self.check_alive()
+        return found
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the child's end, `timeout` seconds at most; False if it still runs then."""
@@ -219,7 +232,7 @@ class Child:
             hurry: cuts the grace short once it is set.
         """
         deadline = time.monotonic() + grace
-        self.signal(how)
+        self.send(how)
         while not self._dead.wait(_LOOK_EVERY):
             if time.monotonic() > deadline or (hurry is not None and hurry.is_set()):
                 self._kill_group()

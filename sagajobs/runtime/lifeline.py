@@ -3,15 +3,15 @@
 Run by path, with the standard library alone: ``python -I -S lifeline.py PARENT SIGNAL ACCOUNT ARGV...``
 
 It gives up root's identity if it is told to, asks the kernel for a signal on its parent's death
-(``PR_SET_PDEATHSIG``, Linux), and then executes ARGV in its own place, so that the pid stays the same. Doing this
-in a program of its own rather than between fork and exec (`preexec_fn`) is what makes it safe in a process that
-has threads.
+(``PR_SET_PDEATHSIG``, Linux), and then executes ARGV in its own place, so that the pid stays the same. Doing
+this in a program of its own rather than between fork and exec (`preexec_fn`) is what makes it safe in a
+process that has threads.
 
 The kernel sends the signal when the *thread* that started this program ends: whoever starts it must do so
 from a thread that lives as long as it wants the program to live.
 
-Elsewhere than on Linux there is no such signal: a child of a SIGKILLed parent lives on there, until the undertaker
-(a supervisor's child) or the next keeper (an embedded server) ends it.
+Elsewhere than on Linux there is no such signal: a child of a SIGKILLed parent lives on there, until the
+undertaker (a supervisor's child) or the next keeper (an embedded server) ends it.
 """
 
 from __future__ import annotations

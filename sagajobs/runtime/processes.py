@@ -1,9 +1,9 @@
 """A supervisor of child processes: starts them, notices their deaths, and leaves none of them behind.
 
-One thread does all the work (starting, restarting, stopping), for three reasons: the kernel ties a child's life to
-the *thread* that started it (see `lifeline`), so this must be one that lives as long as the supervisor does; what it
-does cannot be cut in half by a Ctrl-C, which Python raises in the main thread; and there is no second opinion on a
-child's state.
+One thread does all the work (starting, restarting, stopping), for three reasons: the kernel ties a child's
+life to the *thread* that started it (see `lifeline`), so this must be one that lives as long as the
+supervisor does; what it does cannot be cut in half by a Ctrl-C, which Python raises in the main thread; and
+there is no second opinion on a child's state.
 
 What becomes of the children when the supervisor
 
@@ -20,24 +20,28 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sagajobs.errors import SagajobsError
 from sagajobs.runtime.child import (
     Child,
-    ChildFailed,
+    ChildError,
     Command,
     RestartBudget,
     describe_exit,
     python_executable,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import FrameType, TracebackType
+
 _logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _UNDERTAKER = Path(__file__).with_name("undertaker.py")
 
@@ -118,7 +122,7 @@ class _Call:
     """Something that the supervisor's thread is to do, and where the answer goes."""
 
     act: Callable[[Future[Any]], None]
-    answer: Future[Any] = field(default_factory=Future)
+    answer: Future[Any]
 
 
 class Supervisor:
@@ -128,7 +132,7 @@ class Supervisor:
     (`KeyboardInterrupt` for SIGINT, else `Terminated`), any later one only makes the stopping quicker.
 
     Args:
-        on_death: called in the supervisor's own thread for every child that ends without having been asked to.
+        on_death: called in the supervisor's own thread for every child that ends unasked.
     """
 
     def __init__(self, *, on_death: Callable[[Death], None] | None = None) -> None:
@@ -142,7 +146,7 @@ class Supervisor:
         self._thread = threading.Thread(target=self._work, name="supervisor", daemon=True)
         self._undertaker: subprocess.Popen[str] | None = None
 
-    # -- for the caller's thread --------------------------------------------------------------------------------
+    # -- for the caller's thread --
 
     def __enter__(self) -> Self:
         # In a session of its own: a Ctrl-C in the terminal must not reach the one who cleans up after us.
@@ -179,19 +183,30 @@ class Supervisor:
             Its process id.
 
         Raises:
-            ChildFailed: it ended or was not ready in time; it is gone then.
+            ChildError: it ended or was not ready in time; it is gone then.
         """
-        return self._ask(lambda answer: self._start(program, answer))
+
+        def act(answer: Future[int]) -> None:
+            self._start(program, answer)
+
+        return self._ask(act)
 
     def stop(self, name: str) -> None:
         """Stop one child: SIGTERM, its grace, SIGKILL to its group. It is not started again."""
-        self._ask(lambda answer: answer.set_result(self._stop(name)))
+
+        def act(answer: Future[None]) -> None:
+            self._stop(name)
+            answer.set_result(None)
+
+        self._ask(act)
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each child by name, in the order they were started."""
-        return self._ask(
-            lambda answer: answer.set_result({name: ward.child.pid for name, ward in self._wards.items()})
-        )
+
+        def act(answer: Future[dict[str, int]]) -> None:
+            answer.set_result({name: ward.child.pid for name, ward in self._wards.items()})
+
+        return self._ask(act)
 
     def wait(self, timeout: float | None = None) -> Death | None:
         """Wait for a death after which the child was not started again.
@@ -207,12 +222,12 @@ class Supervisor:
         except queue.Empty:
             return None
 
-    def _ask(self, act: Callable[[Future[Any]], None]) -> Any:
+    def _ask(self, act: Callable[[Future[_T]], None]) -> _T:
         if not self._thread.is_alive():
             raise SagajobsError("this supervisor is not at work (outside its with block)")
-        call = _Call(act)
-        self._inbox.put(call)
-        return call.answer.result()
+        answer: Future[_T] = Future()
+        self._inbox.put(_Call(act, answer))
+        return answer.result()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -224,7 +239,7 @@ class Supervisor:
             raise KeyboardInterrupt
         raise Terminated(128 + number)
 
-    # -- for the supervisor's own thread ------------------------------------------------------------------------
+    # -- for the supervisor's own thread --
 
     def _work(self) -> None:
         while True:
@@ -317,7 +332,7 @@ class Supervisor:
         return True
 
     @staticmethod
-    def _start_failure(child: Child) -> ChildFailed:
+    def _start_failure(child: Child) -> ChildError:
         return child.failure(f"ended with {describe_exit(child.returncode or 0)} before it was ready")
 
     def _announce(self, death: Death) -> None:
@@ -342,9 +357,5 @@ class Supervisor:
         assert self._undertaker.stdin is not None  # noqa: S101 - it was asked for; for the type checker
         try:
             self._undertaker.stdin.write(f"{sign}{child.pid}\n")
-        except (
-            BrokenPipeError
-        ):  # somebody killed it: the kernel's signal still covers the children themselves
-            _logger.warning(
-                "the undertaker is gone: a SIGKILL of this process may leave grandchildren behind"
-            )
+        except BrokenPipeError:  # somebody killed it: the kernel's signal still covers the children
+            _logger.warning("the undertaker is gone: a SIGKILL of this process may now leave grandchildren")

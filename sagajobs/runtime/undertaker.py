@@ -2,7 +2,8 @@
 
 Run by path, with the standard library alone: ``python -I -S undertaker.py``, its standard input a pipe whose
 other end is open in the supervisor only. A line ``+PID`` names a process group that is to die with the
-supervisor, ``-PID`` one that has ended. The end of the input means that the supervisor is gone, however it went.
+supervisor, ``-PID`` one that has ended. The end of the input means that the supervisor is gone, however it
+went.
 
 The kernel's own signal (see `lifeline`) reaches the children alone; this one reaches their children too.
 """
@@ -12,7 +13,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def bury(lines: Iterable[str]) -> None:
