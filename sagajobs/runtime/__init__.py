@@ -1,0 +1,1 @@
+"""What sagajobs runs on: settings, servers (given or embedded), child processes."""

@@ -1,0 +1,122 @@
+"""The user's side of an embedded server: hold the users' lock, find the server or have it started."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from sagajobs.errors import ConfigurationError
+from sagajobs.runtime.child import PACKAGE_ROOT, python_executable
+from sagajobs.runtime.embedded.folders import Place
+from sagajobs.runtime.embedded.locks import lock, open_lock, share, try_lock
+from sagajobs.runtime.embedded.state import ServerState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ComponentName = Literal["postgres", "redis", "simulator"]
+
+_held: dict[Path, int] = {}
+"""Descriptors that say "I use this server", by component folder; open until this process ends.
+
+Forked children inherit them, which is right: a worker's pool uses the server as long as the pool lives.
+"""
+
+
+_passing: set[int] = set()
+"""Descriptors that are open for the time of an `acquire` only."""
+
+
+def acquire(component: ComponentName, home: Path) -> str:
+    """Return the URL of a private server, starting it if nobody has; it stays up for the life of this process.
+
+    Cheap when the server runs, so ask again rather than keep the answer: asking also revives a server whose
+    keeper was killed.
+
+    Args:
+        component: which server.
+        home: folder for all embedded servers of this user; one server per component and home.
+
+    Returns:
+        ``postgresql+psycopg2://…``, ``unix://…`` (Redis protocol) or ``http://…``.
+
+    Raises:
+        ConfigurationError: the server cannot run here; one line that says why.
+    """
+    place = Place(home.expanduser().absolute(), component)
+    place.create()
+    _hold(place)
+    with _brief(open_lock(place.start_lock)) as start, _brief(open_lock(place.keeper_lock)) as keeper:
+        lock(start)  # waits while the server is started, restarted or stopped by somebody else
+        if try_lock(keeper):
+            return _start_keeper(place, start, keeper)
+        state = ServerState.read(place.state)
+    if state is None or state.url is None:
+        raise ConfigurationError(
+            f"the embedded {component} server has a keeper that does not say where it is (see {place.keeper_log})"
+        )
+    return state.url
+
+
+@contextmanager
+def _brief(descriptor: int) -> Iterator[int]:
+    """Close `descriptor` at the end of the block, and at once in a child forked by another thread meanwhile.
+
+    Such a child would hold the lock for its whole life, and with it stop everybody else.
+    """
+    _passing.add(descriptor)
+    try:
+        yield descriptor
+    finally:
+        _passing.discard(descriptor)
+        os.close(descriptor)
+
+
+def _close_passing() -> None:
+    while _passing:
+        os.close(_passing.pop())
+
+
+os.register_at_fork(after_in_child=_close_passing)
+
+
+def _hold(place: Place) -> None:
+    if place.folder in _held:
+        return
+    users = open_lock(place.users_lock)
+    share(users)  # waits while a keeper that saw its last user go is stopping the server
+    if _held.setdefault(place.folder, users) != users:  # another thread was faster
+        os.close(users)
+
+
+def _start_keeper(place: Place, start: int, keeper: int) -> str:
+    """Start a keeper that inherits both locks, and wait for its word."""
+    report, report_end = os.pipe()
+    with _brief(report_end), place.keeper_log.open("wb") as log:
+        launcher = subprocess.Popen(  # noqa: S603 - our own module
+            [
+                *(python_executable(), "-m", "sagajobs.runtime.embedded", place.component, str(place.home)),
+                *(str(start), str(keeper), str(report_end)),
+            ],
+            cwd=PACKAGE_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(start, keeper, report_end),
+            start_new_session=True,
+        )
+    with open(report, encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor, not a path
+        word = stream.read()
+    launcher.wait()  # it has forked and gone, so that the keeper is nobody's zombie
+    if not word:
+        raise ConfigurationError(
+            f"the keeper of the embedded {place.component} server failed; see {place.keeper_log}"
+        )
+    answer: dict[str, str] = json.loads(word)
+    if "error" in answer:
+        raise ConfigurationError(answer["error"])
+    return answer["url"]

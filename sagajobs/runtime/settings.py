@@ -1,0 +1,205 @@
+"""The settings: read from the environment, checked at the start, shown without their secrets."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+import platformdirs
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sagajobs.errors import ConfigurationError
+from sagajobs.runtime.urls import BROKER, CALCOM, DATABASE, REDIS, UrlKind, check_url, redact
+
+PREFIX = "SAGAJOBS_"
+"""What the name of every setting begins with in the environment."""
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def _url(kind: UrlKind) -> AfterValidator:
+    return AfterValidator(lambda url: check_url(url, kind))
+
+
+def _level(value: str) -> str:
+    if value.upper() not in _LEVELS:
+        raise ValueError(f"is no log level; use one of {', '.join(_LEVELS)}")
+    return value.upper()
+
+
+def _not_blank(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().strip():
+        raise ValueError("is blank; set it to the secret or remove it")
+    return value
+
+
+def _absolute(value: Path) -> Path:
+    path = value.expanduser()
+    if not path.is_absolute():
+        raise ValueError("is a relative path, which means another folder in every process; write it in full")
+    return path
+
+
+def _default_home() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/sagajobs")
+    return platformdirs.user_state_path("sagajobs")
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
+
+
+class SettingRow(NamedTuple):
+    """One setting as a person should see it.
+
+    Attributes:
+        variable: its name in the environment.
+        value: its value, secrets and passwords replaced.
+        source: ``environment``, ``default`` or ``embedded``.
+        meaning: what it does, in one line.
+    """
+
+    variable: str
+    value: str
+    source: str
+    meaning: str
+
+
+class Settings(BaseSettings):
+    """What can be set from outside; use `load` to read it.
+
+    With no URL set, private servers are started where they are needed (`sagajobs.runtime.embedded`).
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,  # a compose file passes an unset variable on as an empty one
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: Annotated[str, _url(DATABASE)] | None = Field(
+        default=None, repr=False, description="PostgreSQL that holds sagas and appointments"
+    )
+    broker_url: Annotated[str, _url(BROKER)] | None = Field(
+        default=None, repr=False, description="Celery's broker: Redis, Valkey or RabbitMQ"
+    )
+    redis_url: Annotated[str, _url(REDIS)] | None = Field(
+        default=None, repr=False, description="Redis or Valkey for cache, quota and circuit breaker"
+    )
+    calcom_url: Annotated[str, _url(CALCOM)] | None = Field(
+        default=None, repr=False, description="Cal.com's API; its simulator if nothing is set"
+    )
+    calcom_api_key: Secret | None = Field(default=None, description="key for Cal.com's API")
+    calcom_webhook_secret: Secret | None = Field(
+        default=None, description="secret that Cal.com signs its webhooks with"
+    )
+    calcom_connect_timeout: Seconds = Field(default=3.0, description="seconds to reach Cal.com")
+    calcom_read_timeout: Seconds = Field(default=15.0, description="seconds to wait for Cal.com's answer")
+    home: Annotated[Path, AfterValidator(_absolute)] = Field(
+        default_factory=_default_home, description="folder for the data of the embedded servers"
+    )
+    log_level: Annotated[str, AfterValidator(_level)] = Field(
+        default="INFO", description="least level that is logged"
+    )
+    saga_enabled: bool = Field(default=True, description="off: book directly, without a saga")
+    sentry_dsn: Secret | None = Field(default=None, description="where errors are reported; nowhere if unset")
+    stall_after: Seconds = Field(
+        default=15.0, description="seconds that a saga may stand still before the sweep looks at it"
+    )
+    sweep_interval: Seconds = Field(default=1.0, description="seconds between two sweeps")
+    worker_concurrency: Annotated[int, BeforeValidator(str), Field(ge=1)] = Field(
+        default=2, description="steps that one worker runs at the same time"
+    )
+
+    @model_validator(mode="after")
+    def _key_for_calcom(self) -> Self:
+        if self.calcom_url is not None and self.calcom_api_key is None:
+            raise ValueError(
+                "calcom_api_key:is missing while SAGAJOBS_CALCOM_URL is set; set it to the API key"
+            )
+        return self
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read and check the environment.
+
+        Raises:
+            ConfigurationError: a value is wrong or a name is not known; one line for the first such problem.
+        """
+        _refuse_unknown(cls)
+        try:
+            return cls()
+        except ValidationError as error:
+            line = _one_line(error)
+        # Outside the handler: the ValidationError holds the values, which must not follow this one into a
+        # log.
+        raise ConfigurationError(line)
+
+    @property
+    def uses_simulator(self) -> bool:
+        """Whether Cal.com means the embedded simulator.
+
+        Not when a database was set by hand: a production deployment that forgot Cal.com's URL must not book
+        into a simulator.
+        """
+        return self.calcom_url is None and self.database_url is None
+
+    def describe(self) -> list[SettingRow]:
+        """Return every setting with its value, its source and its meaning, in a fixed order."""
+        return [
+            SettingRow(variable_of(name), *self._shown(name), field.description or "")
+            for name, field in type(self).model_fields.items()
+        ]
+
+    def _shown(self, name: str) -> tuple[str, str]:
+        value: Any = getattr(self, name)
+        if name in self.model_fields_set:
+            return _text(name, value), "environment"
+        if name in {"database_url", "broker_url", "redis_url"} or (
+            name == "calcom_url" and self.uses_simulator
+        ):
+            return f"(below {self.home})", "embedded"
+        if name == "calcom_api_key" and self.uses_simulator:
+            return "***", "embedded"
+        return _text(name, value), "default"
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of the setting `name`."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return "(not set)"
+    if isinstance(value, SecretStr):
+        return "***"
+    return redact(value) if name.endswith("_url") else str(value)
+
+
+def _refuse_unknown(kind: type[Settings]) -> None:
+    known = [variable_of(name) for name in kind.model_fields]
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]
+            raise ConfigurationError(f"{name}: no setting has this name; did you mean {nearest}?")
+
+
+def _one_line(error: ValidationError) -> str:
+    """Say the first problem in one line, without the value: it may be a secret in the wrong place."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    cause = problem.get("ctx", {}).get("error")
+    if not problem["loc"]:  # a check across fields names its field itself
+        name, _, what = str(cause).partition(":")
+        return f"{variable_of(name)}: {what}"
+    variable = variable_of(str(problem["loc"][0]))
+    if cause is not None and problem["type"] == "value_error":
+        return f"{variable}: {cause}"
+    what = problem["msg"].removeprefix("Input should be ")
+    return f"{variable}: has to be {what}; correct it or remove it"
