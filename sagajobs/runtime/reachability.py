@@ -50,7 +50,7 @@ _ADVICE = (
 """What to do, by what the server or the system said."""
 
 
-class _Unreachable(Exception):  # noqa: N818 - never leaves this module
+class _Unreachable(Exception):
     """What the server, or the way to it, said."""
 
 

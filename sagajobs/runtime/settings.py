@@ -104,9 +104,7 @@ class Settings(BaseSettings):
     home: Annotated[Path, AfterValidator(_absolute)] = Field(
         default_factory=_default_home, description="folder for the data of the embedded servers"
     )
-    log_level: Annotated[str, AfterValidator(_level)] = Field(
-        default="INFO", description="least level that is logged"
-    )
+    log_level: Annotated[str, AfterValidator(_level)] = Field(default="INFO", description="least level that is logged")
     saga_enabled: bool = Field(default=True, description="off: book directly, without a saga")
     sentry_dsn: Secret | None = Field(default=None, description="where errors are reported; nowhere if unset")
     stall_after: Seconds = Field(
@@ -120,9 +118,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _key_for_calcom(self) -> Self:
         if self.calcom_url is not None and self.calcom_api_key is None:
-            raise ValueError(
-                "calcom_api_key:is missing while SAGAJOBS_CALCOM_URL is set; set it to the API key"
-            )
+            raise ValueError("calcom_api_key:is missing while SAGAJOBS_CALCOM_URL is set; set it to the API key")
         return self
 
     @classmethod
@@ -161,9 +157,7 @@ class Settings(BaseSettings):
         value: Any = getattr(self, name)
         if name in self.model_fields_set:
             return _text(name, value), "environment"
-        if name in {"database_url", "broker_url", "redis_url"} or (
-            name == "calcom_url" and self.uses_simulator
-        ):
+        if name in {"database_url", "broker_url", "redis_url"} or (name == "calcom_url" and self.uses_simulator):
             return f"(below {self.home})", "embedded"
         if name == "calcom_api_key" and self.uses_simulator:
             return "***", "embedded"

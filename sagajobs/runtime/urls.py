@@ -29,17 +29,13 @@ class UrlKind:
     needs: str
 
 
-DATABASE = UrlKind(
-    ("postgresql", "postgresql+psycopg2"), "postgresql://user:password@host:5432/sagajobs", "PostgreSQL"
-)
+DATABASE = UrlKind(("postgresql", "postgresql+psycopg2"), "postgresql://user:password@host:5432/sagajobs", "PostgreSQL")
 BROKER = UrlKind(
     ("redis", "rediss", "redis+socket", "unix", "amqp", "amqps"),
     "redis://host:6379/0 or amqp://user:password@host:5672//",
     "a Redis, Valkey or RabbitMQ server",
 )
-REDIS = UrlKind(
-    ("redis", "rediss", "redis+socket", "unix"), "redis://host:6379/1", "a Redis or Valkey server"
-)
+REDIS = UrlKind(("redis", "rediss", "redis+socket", "unix"), "redis://host:6379/1", "a Redis or Valkey server")
 CALCOM = UrlKind(("http", "https"), "https://api.cal.com", "Cal.com's HTTP API")
 
 _SOCKET_SCHEMES = ("unix", "redis+socket")
@@ -67,7 +63,7 @@ def check_url(url: str, kind: UrlKind) -> str:
     return url
 
 
-class _Unusable(Exception):  # noqa: N818 - never leaves this module
+class _Unusable(Exception):
     pass
 
 
@@ -79,9 +75,7 @@ def _wrong_scheme(scheme: str, kind: UrlKind) -> str:
     if kind is DATABASE and scheme == "postgres":
         return f"begins with postgres://; write postgresql://, as in {kind.example}"
     if kind is DATABASE and scheme.startswith("postgresql+"):
-        return (
-            f"asks for the driver {scheme.partition('+')[2]}, and only psycopg2 is used; use {kind.example}"
-        )
+        return f"asks for the driver {scheme.partition('+')[2]}, and only psycopg2 is used; use {kind.example}"
     return f"begins with {scheme}://, and it has to name {kind.needs}; use {kind.example}"
 
 

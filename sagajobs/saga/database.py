@@ -95,4 +95,6 @@ class Database:
         A step's own `commit()` then only flushes: its writes and the record that it is done stay one transaction
         (SPEC G2) whatever the step's author does.
         """
+        if not connection.in_transaction():
+            connection.begin()  # else the session would begin one of its own, and take it back when it closes
         return Session(bind=connection, join_transaction_mode="rollback_only", expire_on_commit=False)

@@ -60,11 +60,22 @@ class Engine:
         self.kinds: dict[str, type[Saga]] = {}
         self.publisher: Publisher | None = None
 
-    def register(self, kind: type[Saga], services: Any = None) -> None:
-        """Make a saga known under its name and give it the application's services."""
+    def register(self, kind: type[Saga], services: Any = None, *, timeouts: Mapping[str, float] | None = None) -> None:
+        """Make a saga known under its name.
+
+        Args:
+            kind: the saga's class.
+            services: what its steps find as `self.services`.
+            timeouts: seconds, by step, where the deployment knows better than the declaration how long a call takes.
+
+        Raises:
+            DefinitionError: another saga has that name, or a time-out is for a step that does not exist.
+        """
         if self.kinds.setdefault(kind.name, kind) is not kind:
             raise DefinitionError(f"two saga classes are called {kind.name!r}: rename one")
         kind.engine, kind.services = self, services
+        for name, seconds in (timeouts or {}).items():
+            kind.definition.step(name).timeout = seconds
 
     # --- start ---
 

@@ -291,7 +291,16 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("audit_log", "appointments", "staff", "customers", "review_cases", "saga_events", "saga_steps", "sagas"):
+    for table in (
+        "audit_log",
+        "appointments",
+        "staff",
+        "customers",
+        "review_cases",
+        "saga_events",
+        "saga_steps",
+        "sagas",
+    ):
         op.execute(f"DROP TABLE {table}")
     for function in ("saga_history_stands", "saga_step_arrow", "saga_arrow", "saga_now"):
         op.execute(f"DROP FUNCTION {function}()")

@@ -113,9 +113,7 @@ def _start_keeper(place: Place, start: int, keeper: int) -> str:
         word = stream.read()
     launcher.wait()  # it has forked and gone, so that the keeper is nobody's zombie
     if not word:
-        raise ConfigurationError(
-            f"the keeper of the embedded {place.component} server failed; see {place.keeper_log}"
-        )
+        raise ConfigurationError(f"the keeper of the embedded {place.component} server failed; see {place.keeper_log}")
     answer: dict[str, str] = json.loads(word)
     if "error" in answer:
         raise ConfigurationError(answer["error"])

@@ -105,9 +105,7 @@ def private_folder(path: Path, account: Account) -> Path:
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
-        raise ConfigurationError(
-            f"{path} is in the way of an embedded server ({error.strerror}); remove it"
-        ) from None
+        raise ConfigurationError(f"{path} is in the way of an embedded server ({error.strerror}); remove it") from None
     try:
         status = os.fstat(folder)
         if status.st_uid not in {account.uid, os.geteuid()} or stat.S_IMODE(status.st_mode) & 0o077:
@@ -138,6 +136,4 @@ def socket_folder(place: Place, account: Account) -> Path:
         usable = base.is_absolute() and base.is_dir() and os.access(base, os.W_OK)
         if fits and usable and can_traverse(base, account):
             return private_folder(path, account)
-    raise ConfigurationError(
-        "no folder for the embedded servers' sockets: neither $XDG_RUNTIME_DIR nor /tmp will do"
-    )
+    raise ConfigurationError("no folder for the embedded servers' sockets: neither $XDG_RUNTIME_DIR nor /tmp will do")

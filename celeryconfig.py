@@ -1,0 +1,11 @@
+"""Celery's settings for this deployment: `celery -A sagajobs worker|beat|flower` reads them here.
+
+The defaults, each with its reason, stand in `sagajobs/celerydefaults.py`; broker and concurrency come from the
+environment (`sagajobs settings`). Set here what your deployment knows better, in Celery's own names.
+"""
+
+# Flower shows what workers tell it. Telling costs a busy worker half its main loop: set this to False there.
+worker_send_task_events = True
+
+# SIGTERM ends a worker warm: the running step finishes. The time that it gets before it is cut off, in seconds:
+worker_soft_shutdown_timeout = 20.0

@@ -1,0 +1,77 @@
+"""The composition root: settings → servers → engine → sagas → Celery app, wired once per process.
+
+Importing it reads the environment and connects to nothing; servers are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from sagajobs.booking import AppointmentCreationSaga
+from sagajobs.booking.services import BookingServices, EventTypes
+from sagajobs.calcom.client import CalcomClient
+from sagajobs.celerydefaults import celery_defaults
+from sagajobs.monitoring import logs
+from sagajobs.runtime.servers import ServerUrls, resolve
+from sagajobs.runtime.settings import Settings
+from sagajobs.saga import Canvas, Database, Engine, set_default_engine
+
+CALL_MARGIN = 2.0
+"""Seconds that a call to Cal.com may take beyond its own time-outs before the step's ends it."""
+
+
+@cache
+def settings() -> Settings:
+    """Return this process's settings; raises `ConfigurationError`."""
+    return Settings.load()
+
+
+@cache
+def servers() -> ServerUrls:
+    """Return this process's servers; none is started before its URL is asked for."""
+    return resolve(settings())
+
+
+@cache
+def calcom() -> CalcomClient:
+    """Return this process's Cal.com client."""
+    return CalcomClient(
+        servers().calcom,
+        servers().calcom_api_key,
+        connect_timeout=settings().calcom_connect_timeout,
+        read_timeout=settings().calcom_read_timeout,
+    )
+
+
+def _engine() -> Engine:
+    engine = Engine(Database(lambda: servers().database), stall_after=settings().stall_after)
+    call = settings().calcom_connect_timeout + settings().calcom_read_timeout + CALL_MARGIN
+    services = BookingServices(client=calcom, event_types=EventTypes(calcom))
+    engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call})
+    set_default_engine(engine)
+    return engine
+
+
+def _configuration() -> dict[str, Any]:
+    return celery_defaults(settings(), servers().broker)
+
+
+engine = _engine()
+
+app = Celery("sagajobs", set_as_current=False)
+app.add_defaults(_configuration)
+if importlib.util.find_spec("celeryconfig") is not None:
+    app.config_from_object("celeryconfig")
+
+Canvas(app, engine)
+
+
+@setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    """Give Celery's processes our log format and level."""
+    logs.configure(settings().log_level)

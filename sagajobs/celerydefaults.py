@@ -1,0 +1,86 @@
+"""The Celery settings that the system runs with, each with its reason; `celeryconfig.py` may go beyond them.
+
+What the guarantees stand on (late acknowledgement, no stored results) is set on the tasks themselves and cannot be
+lost by a deployment's own configuration; see `sagajobs.saga.canvas`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu import Exchange, Queue
+
+from sagajobs.runtime.settings import Settings
+from sagajobs.saga.canvas import QUEUES, RECOVER, SWEEP_QUEUE
+
+VISIBILITY_TIMEOUT = 900
+"""Seconds after which Redis gives out again what a vanished worker held: longer than any task may take."""
+
+_REDIS = {
+    "visibility_timeout": VISIBILITY_TIMEOUT,
+    "unacked_restore_interval": 10,
+    "unacked_restore_throttle": 1,
+    # Without time-outs a half-open socket blocks a publisher for ever.
+    "socket_timeout": 10,
+    "socket_connect_timeout": 3,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+    # Unacknowledged messages are kept per database, not per application: the prefix keeps others' hands off ours.
+    "global_keyprefix": "sagajobs:",
+    "max_retries": 3,
+    "interval_start": 0,
+    "interval_step": 0.2,
+    "interval_max": 0.5,
+}
+
+_RABBITMQ = {
+    # A publish is then lost by nobody: the broker says that it has it.
+    "confirm_publish": True,
+}
+
+
+def celery_defaults(settings: Settings, broker_url: str) -> dict[str, Any]:
+    """Return the settings of the Celery app.
+
+    Args:
+        settings: the application's.
+        broker_url: of the broker in use.
+    """
+    rabbitmq = broker_url.startswith("amqp")
+    arguments = {"x-queue-type": "quorum"} if rabbitmq else None
+    queues = [Queue(name, Exchange("sagajobs"), routing_key=name, queue_arguments=arguments) for name in QUEUES]
+    return {
+        "broker_url": broker_url,
+        "broker_transport_options": _RABBITMQ if rabbitmq else _REDIS,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 3,
+        "broker_pool_limit": 10,
+        # RabbitMQ gives a cut-off worker's messages to another one at once, so its own work must end; Redis does not.
+        "worker_cancel_long_running_tasks_on_connection_loss": rabbitmq,
+        "task_queues": queues,
+        "task_default_queue": QUEUES[0],
+        "task_create_missing_queues": False,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "result_backend": None,
+        "task_ignore_result": True,
+        # One message a child: what waits behind a slow call is better off with another worker.
+        "worker_prefetch_multiplier": 1,
+        "worker_concurrency": settings.worker_concurrency,
+        "worker_max_tasks_per_child": 2000,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "timezone": "UTC",
+        "beat_schedule": {
+            "recover": {
+                "task": RECOVER,
+                "schedule": settings.sweep_interval,
+                # A backlog of sweeps is worth no more than one: the late ones are dropped.
+                "options": {"queue": SWEEP_QUEUE, "expires": max(settings.sweep_interval * 5, 10)},
+            }
+        },
+    }
