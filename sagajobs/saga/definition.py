@@ -178,7 +178,7 @@ class Saga(metaclass=_SagaType):
         try:
             if isinstance(request, BaseModel):
                 # Validated again: a model may have been built with `model_construct` or changed since.
-                request = request.model_dump()
+                request = request.model_dump(warnings=False)  # a warning would quote the value
             return cls.Input.model_validate(request)
         except ValidationError as error:
             problems = [
