@@ -39,6 +39,9 @@ POLL = 0.05
 class Publisher(Protocol):
     """Whoever carries hints to the workers."""
 
+    def add(self, kind: type[Saga]) -> None:
+        """Get ready to carry hints for a kind of saga."""
+
     def steps(self, kind: type[Saga], saga_id: str, stage: int) -> None:
         """Hint at the steps of a saga from `stage` on."""
 
@@ -76,6 +79,8 @@ class Engine:
         kind.engine, kind.services = self, services
         for name, seconds in (timeouts or {}).items():
             kind.definition.step(name).timeout = seconds
+        if self.publisher is not None:
+            self.publisher.add(kind)
 
     # --- start ---
 
@@ -243,22 +248,28 @@ class Engine:
         raise SagaNotFinished(f"{what} is {record.state}")
 
 
+_PENDING = "sagajobs.after_commit"
+
+
 def _after_commit(session: Session, action: Callable[[], None]) -> None:
     """Call `action` once the session's outermost transaction has committed; forget it if that is rolled back."""
+    pending: list[Callable[[], None]] | None = session.info.get(_PENDING)
+    if pending is None:
+        pending = session.info[_PENDING] = []
+        event.listen(session, "after_commit", _committed)
+        event.listen(session, "after_rollback", _rolled_back)
+    pending.append(action)
 
-    def committed(session: Session) -> None:
-        if session.in_nested_transaction():
-            return  # a SAVEPOINT was released: the saga is not visible to anybody yet
-        forget()
+
+def _committed(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a SAVEPOINT was released: the saga is not visible to anybody yet
+    pending, session.info[_PENDING][:] = list(session.info[_PENDING]), []
+    for action in pending:
         action()
 
-    def rolled_back(session: Session) -> None:
-        if not session.in_nested_transaction():
-            forget()
 
-    def forget() -> None:
-        event.remove(session, "after_commit", committed)
-        event.remove(session, "after_rollback", rolled_back)
-
-    event.listen(session, "after_commit", committed)
-    event.listen(session, "after_rollback", rolled_back)
+def _rolled_back(session: Session) -> None:
+    # A saga whose SAVEPOINT alone was rolled back leaves a hint at nothing behind, which a worker drops.
+    if not session.in_nested_transaction():
+        session.info[_PENDING].clear()

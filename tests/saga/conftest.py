@@ -13,5 +13,8 @@ def world(app_engine, clean) -> World:
     world = World(app_engine)
     world.create()
     for kind in (Scripted, Pivoting):
-        app_engine.register(kind, world)
+        if kind.name in app_engine.kinds:
+            kind.services = world
+        else:
+            app_engine.register(kind, world)
     return world

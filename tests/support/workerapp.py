@@ -13,8 +13,9 @@ from pathlib import Path
 from celery.signals import before_task_publish
 from sqlalchemy import Engine, event
 
-from sagajobs.app import app  # noqa: F401 - what `celery -A workerapp` looks for
+from sagajobs.app import app, engine  # noqa: F401 - `app` is what `celery -A workerapp` looks for
 from sagajobs.saga import faultpoints
+from tests.support.sagas import Pivoting, Scripted, World
 
 PLANS = Path(os.environ["PLAN_DIR"])
 COUNTS = os.environ.get("COUNT_FILE")
@@ -39,6 +40,8 @@ def _count(kind: str, what: str) -> None:
     os.close(descriptor)
 
 
+for kind in (Scripted, Pivoting):
+    engine.register(kind, World(engine))
 faultpoints.install(_die)
 
 if COUNTS:
