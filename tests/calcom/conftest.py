@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -101,6 +102,14 @@ def hasty(simulator):
     """A client that gives up after a fifth of a second."""
     with CalcomClient(simulator.url, API_KEY, connect_timeout=2, read_timeout=0.2) as client:
         yield client
+
+
+@pytest.fixture
+def free_port():
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    return port
 
 
 @pytest.fixture
