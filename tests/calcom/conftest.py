@@ -108,8 +108,7 @@ def hasty(simulator):
 def free_port():
     """A port that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return port
+        return listener.getsockname()[1]
 
 
 @pytest.fixture

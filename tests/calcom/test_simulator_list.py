@@ -38,7 +38,8 @@ def five(simulator, tomorrow):
     return rows
 
 
-def test_all_of_them_by_start(five, listed):
+@pytest.mark.usefixtures("five")
+def test_all_of_them_by_start(listed):
     assert listed() == [1, 2, 3, 4, 5]
 
 
@@ -69,7 +70,8 @@ def test_all_of_them_by_start(five, listed):
         ({"unheard": "of"}, [1, 2, 3, 4, 5]),
     ],
 )
-def test_what_a_query_selects(five, listed, query, expected):
+@pytest.mark.usefixtures("five")
+def test_what_a_query_selects(listed, query, expected):
     assert listed(**query) == expected
 
 
@@ -89,14 +91,16 @@ def test_bounds_belong_to_their_range(five, listed):
     assert listed(beforeUpdatedAt=five[0]["createdAt"]) == []
 
 
-def test_what_is_over_is_past(simulator, five, listed):
+@pytest.mark.usefixtures("five")
+def test_what_is_over_is_past(simulator, listed):
     simulator.switch(clock_offset_seconds=3 * 86400)
 
     assert listed(status="past") == [1, 2, 3, 5]
     assert listed(status="upcoming,unconfirmed") == []
 
 
-def test_the_counts(simulator, five):
+@pytest.mark.usefixtures("five")
+def test_the_counts(simulator):
     pages = simulator.api("GET", "/v2/bookings", take=2, skip=2).json()["pagination"]
 
     assert pages == {
@@ -111,7 +115,8 @@ def test_the_counts(simulator, five):
     }
 
 
-def test_the_counts_ignore_when_things_were_created_and_changed(simulator, five):
+@pytest.mark.usefixtures("five")
+def test_the_counts_ignore_when_things_were_created_and_changed(simulator):
     body = simulator.api("GET", "/v2/bookings", afterUpdatedAt="2020-01-01T00:00:00Z", take=1).json()
 
     assert [row["id"] for row in body["data"]] == [4]
@@ -156,7 +161,8 @@ def test_a_token_is_needed(simulator):
 
 
 @pytest.mark.parametrize("version", [None, "2026-02-25", '"2024-08-13"'])
-def test_another_version_ignores_the_filters(simulator, five, version):
+@pytest.mark.usefixtures("five")
+def test_another_version_ignores_the_filters(simulator, version):
     answer = simulator.api("GET", "/v2/bookings", version=version, attendeeEmail="other@example.com", take=4)
 
     assert [row["id"] for row in answer.json()["data"]] == [1, 2, 3, 4]

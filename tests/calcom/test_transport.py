@@ -111,7 +111,7 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize("answer", UNREADABLE)
-def test_an_unreadable_success_leaves_a_change_open(scripted, new, answer):
+def test_an_unreadable_success_leaves_a_change_open(scripted, answer):
     with CalcomClient(scripted(answer), "cal_x") as client, pytest.raises(errors.CalcomOutcomeUnknown):
         client.cancel_booking("abc", "x")
 
