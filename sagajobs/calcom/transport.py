@@ -93,7 +93,7 @@ class Answer:
     def _data(self) -> Any:
         try:
             body = json.loads(self.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict) or body.get("status") != "success":
             raise self._unreadable("not the JSON of a success")

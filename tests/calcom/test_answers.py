@@ -58,6 +58,7 @@ def meaning(operation, status, content=b"", headers=None, **more):
         (b"", False, None, ""),
         (b"\xff\xfe\x00", False, None, ""),
         (b"[]", False, None, ""),
+        (b"[" * 100_000, False, None, ""),
         (b"null", False, None, ""),
         (b"{}", False, None, ""),
         (b'{"error": "x"}', False, None, ""),

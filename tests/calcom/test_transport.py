@@ -97,6 +97,7 @@ UNREADABLE = [
     pytest.param(http(200), id="nothing"),
     pytest.param(http(200, b"<html>maintenance</html>"), id="a page"),
     pytest.param(http(200, b"null"), id="null"),
+    pytest.param(http(200, b"[" * 100_000), id="a bottomless pit"),
     pytest.param(http(200, b'{"status":"error","data":{}}'), id="an error in disguise"),
     pytest.param(http(200, enveloped(b"null")), id="no data"),
     pytest.param(http(200, enveloped(b'{"uid":"abc"}')), id="half a booking"),
