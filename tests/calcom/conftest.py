@@ -140,3 +140,16 @@ def secrets():
         "4915112345678",
         "penguins",
     ]
+
+
+@pytest.fixture
+def book(simulator, tomorrow):
+    """POST a booking of event type 1 for tomorrow; fields given replace or add."""
+
+    def post(*, key="cal_test_simulator", version="2024-08-13", **fields):
+        attendee = {"name": "Ann Attendee", "email": "ann@example.com", "timeZone": "Europe/Berlin"}
+        body = {"eventTypeId": 1, "start": tomorrow.isoformat(), "attendee": attendee, **fields}
+        body = {name: value for name, value in body.items() if value is not ...}
+        return simulator.api("POST", "/v2/bookings", body, key=key, version=version)
+
+    return post

@@ -192,6 +192,16 @@ def test_a_certificate_nobody_knows_means_that_nothing_was_sent(tls_url, new):
         client.create_booking(new())
 
 
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:{port}", "http://"])
+def test_a_proxy_out_of_reach_means_that_nothing_was_sent(free_port, new, monkeypatch, proxy):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", proxy.format(port=free_port))
+
+    with CalcomClient("http://cal.example", "cal_x") as client, pytest.raises(errors.CalcomUnavailable):
+        client.create_booking(new())
+
+
 def test_plain_http_on_a_tls_port_gives_no_answer(simulator, new):
     url = simulator.url.replace("http:", "https:")
 
