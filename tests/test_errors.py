@@ -30,11 +30,7 @@ TREE = [kind for kind in dict.fromkeys(whole_tree()) if kind.__module__.startswi
 
 def built(kind):
     """Make an exception with something in every argument that its constructor knows."""
-    names = [
-        one.name
-        for one in inspect.signature(kind.__init__).parameters.values()
-        if one.kind is one.KEYWORD_ONLY
-    ]
+    names = [one.name for one in inspect.signature(kind.__init__).parameters.values() if one.kind is one.KEYWORD_ONLY]
     values = {"failed_compensations": {"step": "why"}}
     return kind("what happened", **{name: values.get(name, f"<{name}>") for name in names})
 

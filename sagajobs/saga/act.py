@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from sagajobs.errors import ClaimLost
 from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit

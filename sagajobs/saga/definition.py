@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sagajobs.saga.records import SagaRecord
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+PATIENCE = 60.0
+"""Seconds for which `run` waits for retries before it leaves the saga to the workers."""
+
 COMPENSATE = "compensate"
 """Name of the task that undoes a saga (`<saga>.compensate`), so no step may have it."""
 
@@ -157,8 +160,19 @@ class Saga(metaclass=_SagaType):
         return cls.engine.enqueue(cls, request, idempotency_key=idempotency_key, session=session)
 
     @classmethod
-    def run(cls, request: BaseModel | Mapping[str, Any], *, idempotency_key: str | None = None) -> Any:
+    def run(
+        cls,
+        request: BaseModel | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        patience: float = PATIENCE,
+    ) -> Any:
         """Carry a saga out in this process, in the same table; if the process dies, the workers finish or undo it.
+
+        Args:
+            request: an `Input`, or a mapping that makes one.
+            idempotency_key: as for `enqueue`.
+            patience: seconds to wait for retries, of a step or of its undo, before the workers take over.
 
         Returns:
             What `result` returns.
@@ -167,8 +181,9 @@ class Saga(metaclass=_SagaType):
             InvalidInput: the request makes no sense; nothing was written.
             SagaException: it failed and was undone.
             SagaCompensationException: it failed and a person must look at it.
+            SagaNotFinished: patience ran out; the workers carry it on.
         """
-        return cls.engine.run(cls, request, idempotency_key=idempotency_key)
+        return cls.engine.run(cls, request, idempotency_key=idempotency_key, patience=patience)
 
     # --- what the engine uses ---
 

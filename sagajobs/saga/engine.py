@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from sagajobs.errors import (
 )
 from sagajobs.saga.act import Outcome, Verdict
 from sagajobs.saga.database import Database
-from sagajobs.saga.definition import Saga
+from sagajobs.saga.definition import PATIENCE, Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
 from sagajobs.saga.handle import SagaHandle
@@ -173,21 +174,30 @@ class Engine:
     # --- in process ---
 
     def run(
-        self, kind: type[Saga], request: BaseModel | Mapping[str, Any], *, idempotency_key: str | None = None
+        self,
+        kind: type[Saga],
+        request: BaseModel | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        patience: float = PATIENCE,
     ) -> Any:
         """Carry a saga out in this process; see `Saga.run`."""
         with Session(self.database.engine) as own, own.begin():
             handle = self._start(kind, request, idempotency_key, own)
-        record, cause = self.drive(kind, handle.id)
+        record, cause = self.drive(kind, handle.id, patience=patience)
         return self.settle_up(record, cause)
 
-    def drive(self, kind: type[Saga], saga_id: str) -> tuple[SagaRecord, BaseException | None]:
+    def drive(
+        self, kind: type[Saga], saga_id: str, *, patience: float = PATIENCE
+    ) -> tuple[SagaRecord, BaseException | None]:
         """Carry a saga on in this process until it comes to rest, waiting where a retry must wait.
 
         Returns:
-            The saga at rest, and the exception that turned it round, if this process saw it.
+            The saga at rest, or as it stood after `patience` seconds of waiting, and the exception that turned it
+            round, if this process saw it.
         """
         cause: BaseException | None = None
+        give_up_at = time.monotonic() + patience
         pause = threading.Event()
         while True:
             with self.database.reading() as connection:
@@ -201,7 +211,10 @@ class Engine:
                 return record, cause
             cause = outcome.cause or cause
             if outcome.verdict in (Verdict.LATER, Verdict.END):
-                pause.wait(outcome.wait or POLL)
+                left = give_up_at - time.monotonic()
+                if left <= 0:
+                    return record, cause
+                pause.wait(min(outcome.wait or POLL, left))
 
     def _next(self, kind: type[Saga], record: SagaRecord) -> Outcome:
         step = kind.definition.at_stage(record.stage)
@@ -245,7 +258,7 @@ class Engine:
                 completed_steps=completed,
                 failed_compensations=failures,
             ) from cause
-        raise SagaNotFinished(f"{what} is {record.state}")
+        raise SagaNotFinished(f"{what} is {record.state}; the workers carry it on")
 
 
 _PENDING = "sagajobs.after_commit"

@@ -64,9 +64,7 @@ class Simulator:
             headers["cal-api-version"] = version
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        return self._http.request(
-            method, self.url + path, json=body, params=query, headers=headers, timeout=10
-        )
+        return self._http.request(method, self.url + path, json=body, params=query, headers=headers, timeout=10)
 
 
 @pytest.fixture(scope="session")

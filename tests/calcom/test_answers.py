@@ -41,9 +41,7 @@ def shape_d(status, message):
 
 
 def meaning(operation, status, content=b"", headers=None, **more):
-    return failure(
-        operation, status=status, headers=CaseInsensitiveDict(headers or {}), content=content, **more
-    )
+    return failure(operation, status=status, headers=CaseInsensitiveDict(headers or {}), content=content, **more)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +228,7 @@ def test_a_reset_in_unix_time_is_understood():
 
 
 def test_a_refusal_quotes_the_server_without_the_person():
-    content = shape_a(
-        "Zebulon Quagmire <zebulon+x@quagmire.example>, +49 151 1234 5678: attendee.name is wrong"
-    )
+    content = shape_a("Zebulon Quagmire <zebulon+x@quagmire.example>, +49 151 1234 5678: attendee.name is wrong")
 
     error = meaning(CREATE_BOOKING, 400, content, personal=("Zebulon Quagmire", "Quagmire", "Zebulon"))
 

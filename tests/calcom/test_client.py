@@ -300,12 +300,8 @@ def test_a_cancel_under_lag_shows_the_booking_as_it_was(client, simulator, new):
 
 @pytest.mark.parametrize("event_type_id", [7, 8])
 def test_a_repeated_create_may_give_the_first_booking(client, simulator, new, tomorrow, event_type_id):
-    first = client.create_booking(
-        new(event_type_id=event_type_id, start=tomorrow, metadata={"saga": "first"})
-    )
-    second = client.create_booking(
-        new(event_type_id=event_type_id, start=tomorrow, metadata={"saga": "second"})
-    )
+    first = client.create_booking(new(event_type_id=event_type_id, start=tomorrow, metadata={"saga": "first"}))
+    second = client.create_booking(new(event_type_id=event_type_id, start=tomorrow, metadata={"saga": "second"}))
 
     assert (second.uid, second.metadata) == (first.uid, {"saga": "first"})
     assert len(simulator.ledger()) == 1

@@ -27,7 +27,7 @@ def shown(error):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_call_tells(  # noqa: PLR0917 - pytest passes by name
+def test_no_call_tells(
     hasty, simulator, new, secrets, caplog, kind, when
 ):
     caplog.set_level(logging.DEBUG)

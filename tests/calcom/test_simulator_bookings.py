@@ -110,9 +110,7 @@ class TestAvailability:
         assert book().status_code == 201
 
     def test_round_robin_takes_the_next_until_nobody_is_free(self, book):
-        attendees = [
-            {"name": "A", "email": f"a{number}@example.com", "timeZone": "UTC"} for number in range(4)
-        ]
+        attendees = [{"name": "A", "email": f"a{number}@example.com", "timeZone": "UTC"} for number in range(4)]
         answers = [book(eventTypeId=8, attendee=attendee) for attendee in attendees]
 
         hosts = [answer.json()["data"]["hosts"][0]["id"] for answer in answers[:3]]
@@ -193,9 +191,7 @@ class TestCancel:
         assert answer.status_code == 400
         code, message = error_a(answer)
         assert code == "BadRequestException"
-        assert message.startswith(
-            f"Can't cancel booking with uid={uid} because it has been cancelled already."
-        )
+        assert message.startswith(f"Can't cancel booking with uid={uid} because it has been cancelled already.")
 
     def test_an_unknown_uid(self, simulator):
         answer = self.cancel(simulator, "nope", cancellationReason="x")
@@ -217,10 +213,7 @@ class TestCancel:
     def test_other_refusals(self, book, simulator):
         uid = book().json()["data"]["uid"]
 
-        assert (
-            error_a(self.cancel(simulator, uid, seatUid="s", cancellationReason="x"))[1]
-            == "Invalid seatUid: s"
-        )
+        assert error_a(self.cancel(simulator, uid, seatUid="s", cancellationReason="x"))[1] == "Invalid seatUid: s"
         assert "should not exist" in error_a(self.cancel(simulator, uid, reason="x"))[1]
         wrong = self.cancel(simulator, uid, cancellationReason="x", cancelSubsequentBookings=1)
         assert wrong.status_code == 400
@@ -297,9 +290,7 @@ class TestReading:
         assert [one["id"] for one in listed] == [1, 2, 3, 4, 5, 6, 7]
         own = simulator.api("GET", "/v2/event-types", version="2024-06-14", key=None, username="host1")
         assert [one["id"] for one in own.json()["data"]] == [1, 6]
-        one = simulator.api(
-            "GET", "/v2/event-types", version="2024-06-14", username="host1", eventSlug="choose-length"
-        )
+        one = simulator.api("GET", "/v2/event-types", version="2024-06-14", username="host1", eventSlug="choose-length")
         assert [each["id"] for each in one.json()["data"]] == [6]
         assert simulator.api("GET", "/v2/event-types", version="2024-06-14", key=None).json()["data"] == []
         assert simulator.api("GET", "/v2/event-types/6", version="2024-06-14").json()["data"]["id"] == 6
@@ -330,9 +321,7 @@ class TestEveryReply:
         ],
     )
     def test_the_server_s_own_request_id_is_on_it(self, simulator, method, path):
-        answer = simulator._http.request(
-            method, simulator.url + path, headers={"X-Request-Id": "mine"}, timeout=5
-        )
+        answer = simulator._http.request(method, simulator.url + path, headers={"X-Request-Id": "mine"}, timeout=5)
 
         assert str(uuid.UUID(answer.headers["X-Request-Id"])) == answer.headers["X-Request-Id"]
 

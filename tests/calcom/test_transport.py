@@ -84,9 +84,7 @@ def tls_url(tmp_path):
         thread.join()
 
 
-BOOKING = (
-    b'{"uid":"%b","id":1,"status":"accepted","start":"2030-01-01T09:00:00Z","end":"2030-01-01T09:30:00Z"}'
-)
+BOOKING = b'{"uid":"%b","id":1,"status":"accepted","start":"2030-01-01T09:00:00Z","end":"2030-01-01T09:30:00Z"}'
 
 
 def enveloped(data):

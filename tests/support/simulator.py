@@ -22,6 +22,9 @@ class Simulator:
     def heal(self) -> None:
         requests.delete(f"{self.url}/_simulator/faults", timeout=5).raise_for_status()
 
+    def switch(self, **switches: object) -> None:
+        requests.post(f"{self.url}/_simulator/switches", json=switches, timeout=5).raise_for_status()
+
     def ledger(self) -> list[dict]:
         return requests.get(f"{self.url}/_simulator/ledger", timeout=5).json()["bookings"]
 

@@ -139,8 +139,7 @@ class ApiHandler(SimulatorHandler):
                 authenticated=self._authenticated(needed=route.needs_auth),
                 ref=unquote(ref),
                 query={
-                    name: values[-1].decode(errors="replace")
-                    for name, values in self.request.query_arguments.items()
+                    name: values[-1].decode(errors="replace") for name, values in self.request.query_arguments.items()
                 },
                 body=self.request.body,
             )
