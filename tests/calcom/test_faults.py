@@ -55,9 +55,7 @@ class TestLostAnswers:
             ("any", lambda client, _: client.me()),
         ],
     )
-    def test_a_read_may_be_tried_again(
-        self, hasty, simulator, new, kind, when, operation, call
-    ):
+    def test_a_read_may_be_tried_again(self, hasty, simulator, new, kind, when, operation, call):
         uid = hasty.create_booking(new()).uid
         simulator.fault(operation, kind, when)
 

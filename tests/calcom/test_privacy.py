@@ -27,9 +27,7 @@ def shown(error):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_call_tells(
-    hasty, simulator, new, secrets, caplog, kind, when
-):
+def test_no_call_tells(hasty, simulator, new, secrets, caplog, kind, when):
     caplog.set_level(logging.DEBUG)
     booking = new()
     uid = hasty.create_booking(booking).uid

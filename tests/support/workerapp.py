@@ -14,15 +14,25 @@ from celery.signals import before_task_publish
 from sqlalchemy import Engine, event
 
 from sagajobs.app import app, engine  # noqa: F401 - `app` is what `celery -A workerapp` looks for
+from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.saga import faultpoints
+from sagajobs.saga.store import Store
 from tests.support.sagas import Pivoting, Scripted, World
 
 PLANS = Path(os.environ["PLAN_DIR"])
 COUNTS = os.environ.get("COUNT_FILE")
 
 
+def _undoing(saga_id: str) -> bool:
+    with engine.database.reading() as connection:
+        return Store(connection).status(saga_id) in ("compensating", "compensated")
+
+
 def _die(point: faultpoints.Point, saga_id: str, step: str) -> None:
     plan = PLANS / f"{saga_id}.{step}.{point}"
+    undo = plan.with_name(f"{saga_id}.{step}.undo.{point}")
+    if undo.exists() and _undoing(saga_id):
+        plan = undo
     try:
         whom = plan.read_text()
         plan.rename(plan.with_name(plan.name + ".hit"))
@@ -43,6 +53,14 @@ def _count(kind: str, what: str) -> None:
 for kind in (Scripted, Pivoting):
     engine.register(kind, World(engine))
 faultpoints.install(_die)
+
+if os.environ.get("REQUIRED_STEP_FAILS"):
+    last = AppointmentCreationSaga.definition.step("assign_staff")
+
+    def _fail(_saga, _db):
+        raise ValueError("required, and fails")
+
+    last.optional, last.method = False, _fail
 
 if COUNTS:
 
