@@ -32,7 +32,7 @@ _passing: set[int] = set()
 
 
 def acquire(component: ComponentName, home: Path) -> str:
-    """Return the URL of a private server, starting it if nobody has; it stays up for the life of this process.
+    """Return the URL of a private server, started if need be; it stays up for the life of this process.
 
     Cheap when the server runs, so ask again rather than keep the answer: asking also revives a server whose
     keeper was killed.
@@ -57,7 +57,7 @@ def acquire(component: ComponentName, home: Path) -> str:
         state = ServerState.read(place.state)
     if state is None or state.url is None:
         raise ConfigurationError(
-            f"the embedded {component} server has a keeper that does not say where it is (see {place.keeper_log})"
+            f"the keeper of the embedded {component} server does not say where it is; see {place.keeper_log}"
         )
     return state.url
 

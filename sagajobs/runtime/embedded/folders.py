@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sagajobs.runtime.child import Account
 
 _LONGEST_SOCKET_FOLDER = 80
-"""Bytes; a socket's path has room for 108 with its end (Linux, sys/un.h; 104 on macOS) and PostgreSQL adds 21."""
+"""Bytes; a socket's path may have 107 (Linux, sys/un.h; 103 on macOS), of which PostgreSQL adds 21."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._/-]+")
 """Paths that mean the same in a URL, in a server's configuration and in a shell."""

@@ -152,7 +152,7 @@ class Keeper:
         self._component.clean()
 
     def _end_leftover(self) -> None:
-        """End the server of a keeper that was SIGKILLed: on Linux it is ending already, elsewhere it runs on."""
+        """End the server of a SIGKILLed keeper: on Linux it is ending already, elsewhere it runs on."""
         leftover = ServerState.read(self._place.state)
         if leftover is None:
             return
@@ -183,4 +183,5 @@ class Keeper:
         if isinstance(error, ChildError):
             last = error.tail[-1] if error.tail else "it said nothing"
             return f"the embedded {self._component.name} server does not start: {last} (log: {error.log})"
-        return f"the embedded {self._component.name} server does not start: {error} (log: {self._place.keeper_log})"
+        log = self._place.keeper_log
+        return f"the embedded {self._component.name} server does not start: {error} (log: {log})"
