@@ -37,6 +37,7 @@ _POSTGRES_PREFACE = re.compile(r".*failed: (?:FATAL: +)?|FATAL: +|could not conn
 _PREFACE = re.compile(
     r"Error -?\d+ connecting to \S+\. |\[Errno -?\d+\] |\(0, 0\): \(\d+\) |Connection\.open: \(\d+\) "
 )
+"""What redis-py, Python and amqp put before what the server or the system said."""
 
 _ADVICE = (
     (r"connection refused|no such file", "is it running there?"),

@@ -55,8 +55,8 @@ def shared_folder(account: Account) -> Path:
             return folder
     tried = " nor ".join(str(folder) for folder in _SHARED_FOLDERS)
     raise ConfigurationError(
-        f"SAGAJOBS_HOME: the embedded PostgreSQL runs as uid {account.uid}, which can reach neither that folder "
-        f"nor {tried}; name a folder that it can pass through"
+        f"SAGAJOBS_HOME: the embedded PostgreSQL runs as uid {account.uid}, which can reach neither that "
+        f"folder nor {tried}; name a folder that it can pass through"
     )
 
 

@@ -113,8 +113,9 @@ def _start_keeper(place: Place, start: int, keeper: int) -> str:
         word = stream.read()
     launcher.wait()  # it has forked and gone, so that the keeper is nobody's zombie
     if not word:
+        said = place.keeper_log.read_text(encoding="utf-8", errors="replace").splitlines() or ["no word"]
         raise ConfigurationError(
-            f"the keeper of the embedded {place.component} server failed; see {place.keeper_log}"
+            f"the keeper of the embedded {place.component} server failed: {said[-1]} (log: {place.keeper_log})"
         )
     answer: dict[str, str] = json.loads(word)
     if "error" in answer:

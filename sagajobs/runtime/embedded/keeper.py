@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import threading
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from sagajobs.runtime.embedded.component import Component
 
 _logger = logging.getLogger(__name__)
+
+_COMPLAINT = re.compile(r"fatal|error", re.IGNORECASE)
+"""What tells the reason of a failed start from the rest of a server's log."""
 
 _LARGEST_LOG = 4_000_000
 """Bytes that a server's log may have before a start puts it aside."""
@@ -181,7 +185,8 @@ class Keeper:
         if isinstance(error, ConfigurationError):
             return str(error)
         if isinstance(error, ChildError):
-            last = error.tail[-1] if error.tail else "it said nothing"
-            return f"the embedded {self._component.name} server does not start: {last} (log: {error.log})"
+            complaints = [line for line in error.tail if _COMPLAINT.search(line)]
+            said = (*complaints, *error.tail[-1:], "it said nothing")[0]
+            return f"the embedded {self._component.name} server does not start: {said} (log: {error.log})"
         log = self._place.keeper_log
         return f"the embedded {self._component.name} server does not start: {error} (log: {log})"
