@@ -129,10 +129,11 @@ def _check_broker(url: str) -> str:
             *(kombu.exceptions.KombuError, OSError, ValueError),
         )
         try:
+            # By default kombu would wait two seconds between its two attempts.
+            connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
             if not rabbitmq:
                 channel: Any = connection.channel()
                 return _identify_redis(channel.client)
-            connection.connect()
             facts = connection.connection.server_properties
         except errors as error:
             raise _Unreachable(_said(error)) from None

@@ -42,6 +42,14 @@ def await_condition(condition, timeout=15.0):
     return found
 
 
+def is_gone(process):
+    """Tell whether a process has ended; where process 1 reaps nobody, its zombie stays."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 class User:
     """A process that uses an embedded server until it is told to end, or is killed."""
 
@@ -101,9 +109,11 @@ class Household:
         return found
 
     def keepers(self):
-        return [p for p in self.processes() if "sagajobs.runtime.embedded" in p.cmdline()]
+        return [p for p in self.processes() if "sagajobs.runtime.embedded" in p.info["cmdline"]]
 
     def keeper(self):
+        # For a moment the process that has forked the keeper can be seen beside it.
+        await_condition(lambda: len(self.keepers()) == 1)
         (keeper,) = self.keepers()
         return keeper
 
@@ -157,8 +167,7 @@ def fixture_kill():
         processes = [psutil.Process(each.pid) for each in pids_of]
         for process in processes:
             os.kill(process.pid, signal.SIGKILL)
-        gone = [lambda p=p: not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes]
-        await_condition(lambda: all(check() for check in gone))
+        await_condition(lambda: all(is_gone(process) for process in processes))
 
     return kill
 
