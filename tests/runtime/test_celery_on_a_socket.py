@@ -1,4 +1,4 @@
-"""The embedded broker's URL is a Unix socket's: Celery's worker, beat and remote control, and Flower, all take it."""
+"""The embedded broker is a Unix socket: Celery's worker, beat, remote control and Flower all take it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ import psutil
 
 from sagajobs.errors import ConfigurationError
 from sagajobs.runtime.child import Child, ChildError, RestartBudget, describe_exit
-from sagajobs.runtime.embedded.locks import lock, open_lock
+from sagajobs.runtime.embedded.locks import lock, open_lock, unlock
 from sagajobs.runtime.embedded.state import ServerState, end_process
 
 if TYPE_CHECKING:
@@ -75,6 +75,9 @@ class Keeper:
         self._events: queue.SimpleQueue[_Event | Child] = queue.SimpleQueue()
         self._budget = RestartBudget()
         self._server: Child | None = None
+        # Opened now: the folder may be gone when the server is to be stopped.
+        self._start_lock = open_lock(self._place.start_lock)
+        self._users_lock = open_lock(self._place.users_lock)
 
     def run(self) -> int:
         """Keep the server; return the exit status for this process."""
@@ -103,15 +106,13 @@ class Keeper:
             if event is not self._server:  # a server whose start had failed
                 continue
             # Newcomers wait at this lock until the server is back; the kernel frees it if we are killed here.
-            start = open_lock(self._place.start_lock)
-            lock(start)
+            lock(self._start_lock)
             if not self._revive():
                 status = 1
-                os.close(start)
                 break
-            os.close(start)
+            unlock(self._start_lock)
         # From here on newcomers wait until we are gone, then find the keeper's lock free and start afresh.
-        lock(open_lock(self._place.start_lock))
+        lock(self._start_lock)
         self._place.state.unlink(missing_ok=True)
         self._stop_server()
         # Before the process ends, which closes descriptors in no particular order: whoever gets the start
@@ -171,7 +172,7 @@ class Keeper:
             log.replace(log.with_suffix(".log.1"))
 
     def _await_last_user(self) -> None:
-        lock(open_lock(self._place.users_lock))
+        lock(self._users_lock)
         self._events.put(_Event.UNUSED)
 
     def _report(self, answer: dict[str, str]) -> None:
