@@ -47,7 +47,7 @@ def fixture_env(household, tmp_path):
         **os.environ,
         "BROKER": broker,
         "TICKED": str(tmp_path / "ticked"),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "FLOWER_UNAUTHENTICATED_API": "true",
     }
 

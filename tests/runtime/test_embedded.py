@@ -24,7 +24,7 @@ from sagajobs.runtime.embedded.folders import Place, private_folder
 from sagajobs.runtime.embedded.postgres import _server_account
 from sagajobs.runtime.embedded.state import ServerState
 
-SPECIAL = 'it\'s a "100%" Ümläut $HOME'
+SPECIAL = 'it\'s a "100%" Ümläut $HOME ' + "x" * 120  # longer than a socket's path may be
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
