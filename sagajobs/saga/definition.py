@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from sagajobs.errors import DefinitionError, InvalidInput
-from sagajobs.saga.declaration import Method, Step
+from sagajobs.saga.declaration import Method, Step, Undo
 
 if TYPE_CHECKING:
     from sagajobs.saga.engine import Engine
@@ -67,6 +67,13 @@ class Definition:
             if step.name == name:
                 return step
         raise DefinitionError(f"saga {self.name} has no step {name!r} in this version of the code")
+
+    def timed(self, name: str) -> Step | Undo:
+        """Return the step or the undo of that name; raises `DefinitionError` if there is none."""
+        for step in self.steps:
+            if step.undo is not None and step.undo.method.__name__ == name:
+                return step.undo
+        return self.step(name)
 
     def at_stage(self, stage: int) -> Step | None:
         """Return the step that runs in that stage, None past the last one."""

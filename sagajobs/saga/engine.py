@@ -70,16 +70,17 @@ class Engine:
         Args:
             kind: the saga's class.
             services: what its steps find as `self.services`.
-            timeouts: seconds, by step, where the deployment knows better than the declaration how long a call takes.
+            timeouts: seconds, by name of the step or of its undo, where the deployment knows better than the
+                declaration how long a call takes.
 
         Raises:
-            DefinitionError: another saga has that name, or a time-out is for a step that does not exist.
+            DefinitionError: another saga has that name, or a time-out is for something that does not exist.
         """
         if self.kinds.setdefault(kind.name, kind) is not kind:
             raise DefinitionError(f"two saga classes are called {kind.name!r}: rename one")
         kind.engine, kind.services = self, services
         for name, seconds in (timeouts or {}).items():
-            kind.definition.step(name).timeout = seconds
+            kind.definition.timed(name).timeout = seconds
         if self.publisher is not None:
             self.publisher.add(kind)
 

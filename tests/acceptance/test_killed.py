@@ -58,7 +58,7 @@ def _assert_each_once(simulator, db, handles) -> None:
 @pytest.mark.parametrize("whom", ["child", "worker"])
 def test_killed_at_every_point_of_every_step(workers, booking, simulator, db, app_engine, staff, tmp_path, whom):
     over = threading.Event()
-    beat = workers(concurrency=1, beat=True)
+    beat = workers(concurrency=0)
     keeper = _keep_alive(workers, 2, over)
     try:
         started = {
@@ -82,7 +82,7 @@ UNDO_POINTS = [Point.BEFORE_CLAIM, Point.AFTER_CLAIM, Point.AFTER_CALL, Point.BE
 def test_killed_at_every_point_of_every_undo(workers, booking, simulator, db, app_engine, staff, whom):
     """Undone because `assign_staff`, required for these, fails; killed while undoing the booking and the appointment."""
     over = threading.Event()
-    beat = workers(concurrency=1, beat=True, REQUIRED_STEP_FAILS="1")
+    beat = workers(concurrency=0)
     keeper = _keep_alive(lambda **options: workers(REQUIRED_STEP_FAILS="1", **options), 2, over)
     try:
         started = {

@@ -104,17 +104,25 @@ def staff(app_engine, clean) -> list[int]:
 
 
 class Worker:
-    """A Celery worker in its own process group, running the real app with the tests' hooks."""
+    """A Celery worker in its own process group, running the real app with the tests' hooks.
+
+    With `beat`, beat runs within it; with a concurrency of 0 it is nothing but beat.
+    """
 
     def __init__(self, folder: Path, *, app: str = "workerapp", concurrency: int = 2, beat: bool = False, **env: str):
         self.folder = folder
         self.log = folder / f"worker-{uuid.uuid4().hex[:8]}.log"
         plans = folder / "plans"
         plans.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "celery", "-A", app, "worker", "-c", str(concurrency)]
-        command += ["-n", f"w{uuid.uuid4().hex[:8]}@test", "--without-gossip", "--without-mingle"]
-        if beat:
-            command += ["-B", "-s", str(folder / f"schedule-{self.log.stem}")]
+        schedule = ["-s", str(folder / f"schedule-{self.log.stem}")]
+        if concurrency == 0:
+            command = [sys.executable, "-m", "celery", "-A", app, "beat", *schedule]
+            self._sign = "beat: Starting..."
+        else:
+            command = [sys.executable, "-m", "celery", "-A", app, "worker", "-c", str(concurrency)]
+            command += ["-n", f"w{uuid.uuid4().hex[:8]}@test", "--without-gossip", "--without-mingle"]
+            command += ["-B", *schedule] if beat else []
+            self._sign = " ready."
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)]),
             "PLAN_DIR": str(plans),
@@ -129,7 +137,7 @@ class Worker:
 
     def _await_ready(self) -> None:
         deadline = datetime.now(UTC) + timedelta(seconds=40)
-        while "ready." not in self.log.read_text(errors="replace"):
+        while self._sign not in self.log.read_text(errors="replace"):
             if self.process.poll() is not None or datetime.now(UTC) > deadline:
                 raise AssertionError(f"the worker did not come up:\n{self.log.read_text(errors='replace')[-3000:]}")
             threading.Event().wait(0.05)
