@@ -70,10 +70,8 @@ class Definition:
 
     def timed(self, name: str) -> Step | Undo:
         """Return the step or the undo of that name; raises `DefinitionError` if there is none."""
-        for step in self.steps:
-            if step.undo is not None and step.undo.method.__name__ == name:
-                return step.undo
-        return self.step(name)
+        undos: dict[str, Undo] = {step.undo.method.__name__: step.undo for step in self.steps if step.undo}
+        return undos[name] if name in undos else self.step(name)
 
     def at_stage(self, stage: int) -> Step | None:
         """Return the step that runs in that stage, None past the last one."""
