@@ -39,6 +39,28 @@ def test_progress_forgets_the_hints(app_engine):
     app_engine.drive(Scripted, handle.id)
 
 
+def test_the_hint_is_for_the_step_in_work_and_for_the_undo_when_compensating(app_engine, monkeypatch):
+    sent = []
+
+    class Hints:
+        def steps(self, kind, saga_id, stage):
+            sent.append((saga_id, stage))
+
+        def compensation(self, kind, saga_id):
+            sent.append((saga_id, "undo"))
+
+    monkeypatch.setattr(app_engine, "publisher", Hints())
+    forward, backward = record(Scripted, {}), record(Scripted, {"script": {"first": ["bug"]}})
+    for handle in (forward, backward):
+        app_engine.executor.forward(Scripted, Scripted.definition.steps[0], handle.id)
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE sagas SET next_at = saga_now()"))
+    assert recover(app_engine) == 2
+    assert sorted(sent, key=str) == sorted([(forward.id, 1), (backward.id, "undo")], key=str)
+    for handle in (forward, backward):
+        app_engine.drive(Scripted, handle.id)
+
+
 def test_two_sweeps_at_once_take_each_saga_once(world, app_engine, _clean_broker):
     handles = [record(Scripted, {}) for _ in range(50)]
     with app_engine.database.transaction() as connection:

@@ -1,0 +1,200 @@
+"""Two workers on one step, interleaved at the engine's fault points: the loser changes no row (G5, G6)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import text
+
+from sagajobs.errors import ClaimLost
+from sagajobs.saga import faultpoints
+from sagajobs.saga.act import Verdict
+from sagajobs.saga.events import Lifecycle
+from sagajobs.saga.faultpoints import Point
+from sagajobs.saga.states import FORWARD, SagaState, StepState
+from sagajobs.saga.store import StepWrite, Store
+from tests.support.sagas import Scripted, record
+
+FIRST, CALL, EXTRA, LAST = Scripted.definition.steps
+
+
+@pytest.fixture
+def at() -> Iterator[Callable[..., None]]:
+    """Have something happen, once, when this process comes to a point of a step."""
+    plans: dict[tuple[Point, str], Callable[[], None]] = {}
+
+    def hook(point: Point, _saga_id: str, step: str) -> None:
+        act = plans.pop((point, step), None)
+        if act is not None:
+            act()
+
+    def plan(point: Point, step: str, act: Callable[[], None]) -> None:
+        plans[point, step] = act
+
+    faultpoints.install(hook)
+    yield plan
+    faultpoints.install(None)
+    assert plans == {}, "every planned act came about"
+
+
+def rows(db, saga_id: str) -> list[tuple]:
+    """Return all that is on record of a saga."""
+    saga = db.execute(text("SELECT * FROM sagas WHERE id = :id"), {"id": saga_id}).all()
+    steps = db.execute(text("SELECT * FROM saga_steps WHERE saga_id = :id ORDER BY position"), {"id": saga_id}).all()
+    events = db.execute(text("SELECT * FROM saga_events WHERE saga_id = :id ORDER BY id"), {"id": saga_id}).all()
+    return [tuple(row) for row in (*saga, *steps, *events)]
+
+
+def expire_leases(app_engine) -> None:
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE saga_steps SET lease_until = saga_now() WHERE lease_until IS NOT NULL"))
+
+
+@pytest.mark.parametrize("point", [Point.AFTER_CLAIM, Point.AFTER_CALL])
+def test_a_zombie_that_wakes_after_its_lease_writes_nothing(app_engine, world, db, at, point):
+    """Frozen in an external step; meanwhile the lease ends and another worker settles the step and ends the saga."""
+    handle = record(Scripted, {"script": {"call": ["ok", "ok"]}})
+    app_engine.executor.forward(Scripted, FIRST, handle.id)
+    after: list = []
+
+    def others_go_on() -> None:
+        expire_leases(app_engine)
+        app_engine.drive(Scripted, handle.id)
+        after.append(rows(db, handle.id))
+
+    at(point, "call", others_go_on)
+    outcome = app_engine.executor.forward(Scripted, CALL, handle.id)
+    assert outcome.verdict is Verdict.END
+    assert rows(db, handle.id) == after[0], "not one row differs"
+    assert handle.status() == "completed"
+
+
+def test_a_zombie_in_an_undo_writes_nothing(app_engine, world, db, at):
+    handle = record(Scripted, {"script": {"last": ["bug"]}})
+    for step in Scripted.definition.steps:
+        app_engine.executor.forward(Scripted, step, handle.id)
+    after: list = []
+
+    def others_go_on() -> None:
+        expire_leases(app_engine)
+        app_engine.drive(Scripted, handle.id)
+        after.append(rows(db, handle.id))
+
+    at(Point.AFTER_CALL, "call", others_go_on)
+    assert app_engine.executor.compensate(Scripted, handle.id).verdict is Verdict.END
+    assert rows(db, handle.id) == after[0]
+    assert handle.status() == "compensated"
+    assert world.acts(handle.id).count("cancel") == 1
+
+
+@pytest.mark.parametrize("step", [FIRST, CALL], ids=["local", "external"])
+def test_a_duplicate_beside_the_step_at_work_ends_at_once_and_does_nothing(app_engine, world, db, at, step):
+    handle = record(Scripted, {})
+    if step is CALL:
+        app_engine.executor.forward(Scripted, FIRST, handle.id)
+    seen: list = []
+
+    def duplicate() -> None:
+        before = world.acts(handle.id)
+        thread = threading.Thread(
+            target=lambda: seen.append(app_engine.executor.forward(Scripted, step, handle.id, redelivered=True))
+        )
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive(), "it must not wait for the lock in a worker's slot"
+        assert world.acts(handle.id) == before
+
+    at(Point.AFTER_CLAIM, step.name, duplicate)
+    assert app_engine.executor.forward(Scripted, step, handle.id).verdict is Verdict.CARRY_ON
+    assert [outcome.verdict for outcome in seen] == [Verdict.END]
+    app_engine.drive(Scripted, handle.id)
+    assert handle.record().steps[step.name].attempts == 1
+
+
+def _turn_round(app_engine, saga_id: str) -> None:
+    """What an operator's cancel does."""
+    with app_engine.database.transaction() as connection:
+        assert Store(connection).turn(
+            saga_id, SagaState.RUNNING, SagaState.COMPENSATING, Lifecycle.COMPENSATION_STARTED, next_in=60
+        )
+
+
+def test_turned_round_while_a_local_step_works_its_writes_are_taken_back(app_engine, world, at):
+    handle = record(Scripted, {})
+    for step in (FIRST, CALL):
+        app_engine.executor.forward(Scripted, step, handle.id)
+    at(Point.AFTER_CALL, "extra", lambda: _turn_round(app_engine, handle.id))
+    assert app_engine.executor.forward(Scripted, EXTRA, handle.id).verdict is Verdict.END
+    assert "extra" not in world.local(handle.id)
+    assert handle.record().steps["extra"].state == "waiting"
+    app_engine.drive(Scripted, handle.id)
+    assert handle.status() == "compensated"
+    assert not world.stands(f"{handle.id}/call")
+
+
+def test_turned_round_while_an_external_step_works_its_effect_is_recorded_and_undone(app_engine, world, at):
+    handle = record(Scripted, {})
+    app_engine.executor.forward(Scripted, FIRST, handle.id)
+    at(Point.AFTER_CALL, "call", lambda: _turn_round(app_engine, handle.id))
+    assert app_engine.executor.forward(Scripted, CALL, handle.id).verdict is Verdict.FAILED, "so the errback is called"
+    assert handle.record().steps["call"].state == "done"
+    app_engine.drive(Scripted, handle.id)
+    assert handle.status() == "compensated"
+    assert not world.stands(f"{handle.id}/call")
+
+
+def test_compensating_waits_for_a_step_in_flight(app_engine, world, at):
+    """What may still happen is not undone before it has; the one in flight settles it."""
+    handle = record(Scripted, {})
+    app_engine.executor.forward(Scripted, FIRST, handle.id)
+    waits: list[float] = []
+
+    def cancel_meanwhile() -> None:
+        _turn_round(app_engine, handle.id)
+        outcome = app_engine.executor.compensate(Scripted, handle.id)
+        assert outcome.verdict is Verdict.LATER
+        waits.append(outcome.wait)
+
+    at(Point.AFTER_CLAIM, "call", cancel_meanwhile)
+    app_engine.executor.forward(Scripted, CALL, handle.id)
+    assert 0 < waits[0] <= CALL.lease
+    app_engine.drive(Scripted, handle.id)
+    assert handle.status() == "compensated"
+    assert (world.acts(handle.id).count("book"), world.acts(handle.id).count("cancel")) == (1, 1)
+
+
+@pytest.mark.parametrize("stale", ["fence", "state"])
+def test_a_write_under_an_old_fence_or_from_an_old_state_is_refused(app_engine, world, db, stale):
+    handle = record(Scripted, {})
+    with app_engine.database.engine.connect() as connection:
+        row = Store(connection).look(handle.id, "first").step
+    change = "fence = fence + 1" if stale == "fence" else "state = 'skipped'"
+    with app_engine.database.transaction() as connection:
+        connection.execute(text(f"UPDATE saga_steps SET {change} WHERE name = 'first'"))
+    before = rows(db, handle.id)
+    write = StepWrite(step=row, to=StepState.DONE, saga_from=FORWARD, saga_to=SagaState.RUNNING, stage=1, next_in=1.0)
+    with pytest.raises(ClaimLost), app_engine.database.transaction() as connection:
+        Store(connection).write(handle.id, write)
+    assert rows(db, handle.id) == before
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("DELETE FROM sagas"))
+
+
+def test_a_frozen_worker_cannot_hold_a_local_step_for_ever(app_engine, world):
+    """The server ends a transaction that stands idle, so that a stopped process does not hold the step's row."""
+    from sqlalchemy.exc import DBAPIError
+
+    from sagajobs.saga import Database
+
+    url = app_engine.database.engine.url.render_as_string(hide_password=False)
+    frozen = Database(lambda: url, idle_in_transaction=0.2)
+    handle = record(Scripted, {})
+    with frozen.engine.connect() as holding:
+        assert Store(holding).look(handle.id, "first").step is not None
+        ended, cause = app_engine.drive(Scripted, handle.id, patience=20)
+        assert (ended.state, cause) == ("completed", None)
+        with pytest.raises(DBAPIError):
+            holding.execute(text("SELECT 1"))
+    frozen.close()
