@@ -1,25 +1,35 @@
-"""Sagas on Celery: keep a PostgreSQL database and a failing HTTP API in step."""
+"""Sagas on Celery: keep a PostgreSQL database and a failing HTTP API in step.
+
+The names below are loaded when they are first asked for. Every `celery …` process on a machine imports this package
+for its command-line plug-in, other projects' workers too: that must neither read our settings nor cost them time.
+"""
 
 from __future__ import annotations
 
-from sagajobs.app import app
-from sagajobs.booking import Appointment, AppointmentCreationSaga, BookingRequest, Customer
-from sagajobs.errors import (
-    AmbiguousError,
-    ConfigurationError,
-    Deferred,
-    DefinitionError,
-    IdempotencyConflict,
-    InvalidInput,
-    PermanentError,
-    SagaCompensationException,
-    SagaException,
-    SagajobsError,
-    SagaNotFinished,
-    SagaNotFound,
-    TransientError,
-)
-from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sagajobs.app import app
+    from sagajobs.booking import Appointment, AppointmentCreationSaga, BookingRequest, Customer
+    from sagajobs.errors import (
+        AmbiguousError,
+        ConfigurationError,
+        Deferred,
+        DefinitionError,
+        IdempotencyConflict,
+        InvalidInput,
+        PermanentError,
+        SagaCompensationException,
+        SagaException,
+        SagajobsError,
+        SagaNotFinished,
+        SagaNotFound,
+        TransientError,
+    )
+    from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
     "AmbiguousError",
@@ -47,3 +57,37 @@ __all__ = [
     "app",
     "step",
 ]
+
+_HOMES = ("sagajobs.errors", "sagajobs.saga", "sagajobs.booking")
+"""Where the names above come from, `app` apart."""
+
+
+class _Package(ModuleType):
+    """This package; importing its submodule `app` must not put the module in the place of the Celery app."""
+
+    @property
+    def app(self) -> Any:
+        return importlib.import_module("sagajobs.app").app
+
+    @app.setter
+    def app(self, _submodule: ModuleType) -> None:
+        """Take no notice of what the import system binds here."""
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module("sagajobs.app")  # wires the sagas: one without its engine cannot be started
+    for home in _HOMES:
+        module = importlib.import_module(home)
+        if hasattr(module, name):
+            globals()[name] = getattr(module, name)
+            return globals()[name]
+    raise AssertionError(f"{name} is exported and has no home")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
+from celery.utils.imports import cwd_in_path
 
 from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.booking.services import BookingServices, EventTypes
@@ -65,8 +66,9 @@ engine = _engine()
 
 app = Celery("sagajobs", set_as_current=False)
 app.add_defaults(_configuration)
-if importlib.util.find_spec("celeryconfig") is not None:
-    app.config_from_object("celeryconfig")
+with cwd_in_path():  # as Celery's own loader does: the `celery` program does not have the current folder in its path
+    if importlib.util.find_spec("celeryconfig") is not None:
+        app.config_from_object("celeryconfig")
 
 Canvas(app, engine)
 
