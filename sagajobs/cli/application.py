@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from sagajobs.calcom.client import CalcomClient
     from sagajobs.runtime.servers import ServerUrls
     from sagajobs.runtime.settings import Settings
     from sagajobs.saga import Database, Engine
@@ -38,6 +39,12 @@ def settings() -> Settings:
 def servers() -> ServerUrls:
     """Return the servers; none is started before its URL is asked for."""
     load: Callable[[], ServerUrls] = _root().servers
+    return load()
+
+
+def calcom() -> CalcomClient:
+    """Return the Cal.com client."""
+    load: Callable[[], CalcomClient] = _root().calcom
     return load()
 
 

@@ -19,11 +19,6 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 """The option of every command that shows something."""
 
 
-def on_terminal() -> bool:
-    """Tell whether a person is looking: a pipe gets no colours, no boxes, and every character."""
-    return sys.stdout.isatty()
-
-
 def print_json(document: Any) -> None:
     """Print a document, with times in ISO 8601."""
     click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
@@ -33,27 +28,32 @@ def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Sequence[str] = ()) -> None:
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Sequence[str] = (), err: bool = False
+) -> None:
     """Print rows below headings: a drawn table on a terminal that is wide enough, else aligned columns.
 
     Args:
         headings: one per column.
         rows: cells as text; shown as they are, whatever they look like to rich.
         styles: rich's style per row, for a terminal.
+        err: print to standard error.
     """
-    if on_terminal():
+    stream = sys.stderr if err else sys.stdout
+    # A person looks at a terminal; a pipe gets no colours, no boxes, and every character.
+    if stream.isatty():
         table = Table()
         for heading in headings:
             table.add_column(heading, no_wrap=True)
         for number, row in enumerate(rows):
             table.add_row(*map(Text, row), style=styles[number] if styles else None)
-        console = Console()
+        console = Console(file=stream)
         # In a narrow terminal rich would cut the cells, and an id that is cut cannot be copied.
         if console.measure(table).minimum <= console.width:
             console.print(table)
             return
     for line in aligned([headings, *rows]):
-        click.echo(line)
+        click.echo(line, file=stream)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
