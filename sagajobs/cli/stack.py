@@ -59,6 +59,7 @@ class Stack:
         Raises:
             ConfigurationError: one of them cannot be used; one line.
         """
+        self.log("").parent.mkdir(mode=0o700, exist_ok=True)
         found = check_reachable(application.settings())
         application.upgrade(application.engine().database)
         return found

@@ -10,7 +10,7 @@ from sagajobs.cli import application
 from sagajobs.cli.demo import scenario, tally
 from sagajobs.cli.demo.accidents import Killer
 from sagajobs.cli.demo.progress import Teller
-from sagajobs.cli.stack import Stack
+from sagajobs.cli.stack import Stack, flower_url, free_flower_port
 from sagajobs.runtime.processes import Supervisor
 
 WORKERS = ("worker-1", "worker-2")
@@ -47,10 +47,12 @@ def perform(bookings: int, teller: Teller) -> Result:
     """
     with Supervisor() as supervisor, teller:
         stack = Stack(application.settings().home, grace=5.0)
-        teller.say("starting PostgreSQL, Redis, Cal.com's simulator, two workers and beat")
+        teller.say("starting PostgreSQL, Redis, Cal.com's simulator, two workers, beat and Flower")
         stack.prepare()
-        for program in (*(stack.worker(name) for name in WORKERS), stack.beat()):
+        port = free_flower_port()
+        for program in (*(stack.worker(name) for name in WORKERS), stack.beat(), stack.flower(port)):
             supervisor.start(program)
+        teller.say(f"Flower shows the workers until the end: {flower_url(port)}")
         return _Performance(bookings, teller, Killer(application.engine().database, supervisor, WORKERS)).run()
 
 

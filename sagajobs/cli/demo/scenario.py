@@ -20,7 +20,7 @@ HOSTS = 5
 
 MINUTES = 30
 _EVERY = 10
-_TAKEN_AT_CALCOM = 2
+_TAKEN_AT_CALCOM = 7
 _TAKEN_HERE = 9
 """Of ten requests, the numbers of those whose slot somebody has taken."""
 
