@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_ANY_WIDTH = 10_000
+"""Columns: a terminal in which every table fits."""
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
@@ -49,7 +52,7 @@ def print_table(
             table.add_row(*map(Text, row), style=styles[number] if styles else None)
         console = Console(file=stream)
         # In a narrow terminal rich would cut the cells, and an id that is cut cannot be copied.
-        if console.measure(table).minimum <= console.width:
+        if console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum <= console.width:
             console.print(table)
             return
     for line in aligned([headings, *rows]):
