@@ -59,7 +59,9 @@ def _engine() -> Engine:
 
 
 def _configuration() -> dict[str, Any]:
-    return celery_defaults(settings(), servers().broker)
+    # Celery looks at added defaults before it looks at the configuration that is to go beyond them.
+    own = app.loader.conf
+    return {name: value for name, value in celery_defaults(settings(), servers().broker).items() if name not in own}
 
 
 engine = _engine()
