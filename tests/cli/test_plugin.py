@@ -10,7 +10,7 @@ app = Celery("other", broker="memory://")
 """
 
 LOADED = """
-import sys, time
+import sys
 from celery.bin.celery import celery
 from celery.signals import setup_logging, worker_process_init
 assert type(celery.commands["sagas"]).__name__ == "LazyGroup", celery.commands["sagas"]
@@ -29,7 +29,6 @@ def others(tmp_path):
 
 
 def test_another_project_loads_next_to_nothing_of_ours(shell, others):
-    bare = shell.run("python", "-c", LOADED.replace("assert", "pass #"), cwd=others)
     done = shell.run("python", "-c", LOADED, cwd=others)
     assert done.status == 0, done.err
     ours, heavy, receivers = done.out.splitlines()
@@ -43,7 +42,6 @@ def test_another_project_loads_next_to_nothing_of_ours(shell, others):
     # Flower, a plug-in too, may bring some of them; what counts is that nothing of ours connects or configures.
     assert not {"sqlalchemy", "psycopg2", "alembic"} & set(heavy.split())
     assert receivers.split()[0] == "0"
-    assert bare.status == 0
 
 
 def test_another_project_is_not_broken_by_our_settings(shell, others, make_home):
@@ -72,8 +70,8 @@ def test_a_celeryconfig_of_the_current_folder_counts(shell, tmp_path):
 
 def test_the_package_exports_the_application_whatever_is_imported_first(shell):
     for first in ("import sagajobs.app", "from sagajobs.app import engine", "import sagajobs.saga"):
-        code = f"{first}\nfrom sagajobs import app, SagaState\nimport sagajobs\nassert sagajobs.app is app\nprint(app.main)"
-        assert shell.run("python", "-c", code).out == "sagajobs\n"
+        code = f"{first}\nfrom sagajobs import app, SagaState\nimport sagajobs\nprint(sagajobs.app is app, app.main)"
+        assert shell.run("python", "-c", code).out == "True sagajobs\n"
 
 
 def test_every_exported_name_is_there(shell):
