@@ -34,6 +34,9 @@ def test_the_demonstration(shell, make_home, living_in, eventually, one_line):
     }
     assert re.search(r"^compensated +SlotTaken +book_calcom +4$", err, re.MULTILINE)
     assert re.search(r"^compensated +SlotNotFree +create_appointment +4$", err, re.MULTILINE)
+    assert re.search(r"^killed process \d+ of worker-[12] in the middle of a call to Cal\.com$", err, re.MULTILINE)
+    assert re.search(r"^killed worker-[12] \(pid \d+\) .* the supervisor started pid \d+$", err, re.MULTILINE)
+    assert "Traceback" not in err
     assert "\x1b" not in err
     assert "40 of 40 sagas are at rest" in err
     eventually(lambda: not living_in(home), "the end of all processes")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 
 import psutil
 from sqlalchemy import text
 
+from sagajobs.errors import SagajobsError
 from sagajobs.runtime.processes import Supervisor
 from sagajobs.saga import Database
 
@@ -43,7 +45,7 @@ class Killer:
             return None
         name, child = found
         child.kill()
-        self._bury(child)
+        self._await(lambda: not child.is_running())
         return f"killed process {child.pid} of {name} in the middle of a call to Cal.com"
 
     def kill_worker(self) -> str | None:
@@ -52,10 +54,12 @@ class Killer:
         if found is None:
             return None
         name, _ = found
-        worker = psutil.Process(self._supervisor.pids()[name])
-        os.killpg(worker.pid, signal.SIGKILL)
-        self._bury(worker)
-        return f"killed {name} (pid {worker.pid}) with all its processes; a new one is started"
+        pid = self._supervisor.pids()[name]
+        os.killpg(pid, signal.SIGKILL)
+        # Asked of the supervisor: whoever waits for its child by himself takes the death away from it.
+        self._await(lambda: self._supervisor.pids().get(name, pid) != pid)
+        successor = self._supervisor.pids()[name]
+        return f"killed {name} (pid {pid}) with all its processes; the supervisor started pid {successor}"
 
     def _find(self) -> tuple[str, psutil.Process] | None:
         """Wait for a pool process that is in a call; return its worker's name and itself."""
@@ -74,10 +78,11 @@ class Killer:
             time.sleep(_LOOK_EVERY)
         return None
 
-    def _bury(self, process: psutil.Process) -> None:
-        """Count a killed process once it is really gone (its parent reaps it)."""
-        try:
-            process.wait(timeout=_PATIENCE)
-        except psutil.TimeoutExpired:
-            return
+    def _await(self, gone: Callable[[], bool]) -> None:
+        """Wait until a killed process is really gone, and count it."""
+        give_up_at = time.monotonic() + _PATIENCE
+        while not gone():
+            if time.monotonic() > give_up_at:
+                raise SagajobsError("a process that was killed does not end")
+            time.sleep(_LOOK_EVERY)
         self.killed += 1
