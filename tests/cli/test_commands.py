@@ -96,6 +96,13 @@ def test_a_database_of_a_newer_version_is_one_line(shell, database, sql, one_lin
     one_line(there.sagajobs("invariants"), "is at revision 9999")
 
 
+def test_what_the_database_says_is_one_line(shell, database, sql, one_line):
+    there = shell.with_env(SAGAJOBS_DATABASE_URL=database)
+    there.sagajobs("db", "upgrade")
+    sql("DROP TABLE saga_steps", database)
+    one_line(there.sagajobs("sagas", "list"), "the database failed", "saga_steps")
+
+
 def test_invariants_that_hold(shell):
     done = shell.sagajobs("invariants", "--json")
     assert done.status == 0

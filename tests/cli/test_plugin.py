@@ -68,6 +68,17 @@ def test_a_celeryconfig_of_the_current_folder_counts(shell, tmp_path):
     assert "worker_concurrency: 7" in done.out
 
 
+def test_a_celeryconfig_is_found_by_an_installed_package(shell, tmp_path):
+    (tmp_path / "celeryconfig.py").write_text("worker_concurrency = 7\n")
+    code = (
+        "import pathlib, sys, sagajobs\n"
+        # Beside our sources lies a celeryconfig.py, which an installation does not have.
+        "sys.path.remove(str(pathlib.Path(sagajobs.__file__).parents[1]))\n"
+        "print(sagajobs.app.conf.worker_concurrency)"
+    )
+    assert shell.run("python", "-P", "-c", code, cwd=tmp_path).out == "7\n"
+
+
 def test_the_package_exports_the_application_whatever_is_imported_first(shell):
     for first in ("import sagajobs.app", "from sagajobs.app import engine", "import sagajobs.saga"):
         code = f"{first}\nfrom sagajobs import app, SagaState\nimport sagajobs\nprint(sagajobs.app is app, app.main)"
