@@ -1,7 +1,8 @@
 """Sagas on Celery: keep a PostgreSQL database and a failing HTTP API in step.
 
-The names below are loaded when they are first asked for. Every `celery …` process on a machine imports this package
-for its command-line plug-in, other projects' workers too: that must neither read our settings nor cost them time.
+The names below are the public ones. They are loaded when they are first used: every `celery …` process on a machine
+imports this package for its command-line plug-in, other projects' workers too, which must neither read our settings
+nor pay for them, and the parts that need no Celery (the simulator, the embedded servers' keepers) do not load it.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def _engine() -> Engine:
     engine = Engine(Database(lambda: servers().database), stall_after=settings().stall_after)
     call = settings().calcom_connect_timeout + settings().calcom_read_timeout + CALL_MARGIN
     services = BookingServices(client=calcom, event_types=EventTypes(calcom))
-    engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call})
+    engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
     set_default_engine(engine)
     return engine
 

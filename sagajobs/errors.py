@@ -37,7 +37,7 @@
     └── RefusalInDoubt                is an AmbiguousRefusal: refused, perhaps on account of our earlier call
         └── SlotTaken                 the host is not free, or another call was faster
 
-`sagajobs.booking.errors` has two PermanentErrors of its own: SlotNotFree, NothingToAdopt.
+`sagajobs.booking.errors` has three PermanentErrors of its own: SlotNotFree, NothingToAdopt, AlreadyBooked.
 
 The four kinds are all that the engine looks at: it never reads a message to decide.
 """

@@ -17,7 +17,7 @@ from sagajobs.booking.compensation import (
     DatabaseCompensationService,
     audit,
 )
-from sagajobs.booking.errors import NothingToAdopt, SlotNotFree
+from sagajobs.booking.errors import AlreadyBooked, NothingToAdopt, SlotNotFree
 from sagajobs.booking.request import BookingRequest
 from sagajobs.booking.schema import appointments, customers, staff
 from sagajobs.booking.services import BookingServices
@@ -139,6 +139,10 @@ class AppointmentCreationSaga(Saga):
                 metadata={METADATA_KEY: key},
             )
         )
+        if booking.metadata.get(METADATA_KEY) != key:
+            # For an event type that is confirmed first, Cal.com answers with the same attendee's earlier booking of
+            # the same time: it is not ours, and undoing this saga must not cancel it.
+            raise AlreadyBooked(f"Cal.com has booking {booking.uid} of this customer for this time already")
         return _essence(booking, adopted=False)
 
     @book_calcom.probe(looks=3, over=4.0)

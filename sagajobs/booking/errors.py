@@ -11,3 +11,7 @@ class SlotNotFree(PermanentError):
 
 class NothingToAdopt(PermanentError):
     """The Cal.com booking that the request brought along does not exist."""
+
+
+class AlreadyBooked(PermanentError):
+    """Cal.com answered with an earlier booking of the same attendee and time, which is not this saga's."""

@@ -32,6 +32,12 @@ class EventTypes:
         self._known: TTLCache[int, EventType] = TTLCache(1000, KNOWN_FOR)
         self._unknown: TTLCache[int, str] = TTLCache(1000, UNKNOWN_FOR)
 
+    def forget(self) -> None:
+        """Forget all of them, so that the next look asks Cal.com."""
+        with self._lock:
+            self._known.clear()
+            self._unknown.clear()
+
     def get(self, event_type_id: int) -> EventType | None:
         """Return an event type, or None if Cal.com cannot be asked now.
 

@@ -74,7 +74,7 @@ def read_error(content: bytes) -> ErrorBody:
     """
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ErrorBody(structured=False)
     if not isinstance(body, dict):
         return ErrorBody(structured=False)

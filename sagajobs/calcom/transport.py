@@ -26,7 +26,6 @@ from sagajobs.calcom.errors import (
     CalcomOutcomeUnknown,
     CalcomRefused,
     CalcomUnavailable,
-    InvalidRequest,
 )
 from sagajobs.calcom.privacy import private_queries
 from sagajobs.errors import ConfigurationError
@@ -91,7 +90,7 @@ class Answer:
     def _data(self) -> Any:
         try:
             body = json.loads(self.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict) or body.get("status") != "success":
             raise self._unreadable("not the JSON of a success")
@@ -251,8 +250,6 @@ def _checked_base_url(base_url: str) -> str:
 def _unanswered(operation: Operation, error: Exception) -> CalcomError:
     """Return what a call without an answer means; only the class of `error` is named, never its text."""
     what = type(error).__name__
-    if isinstance(error, ValueError):
-        return InvalidRequest(f"{operation}: not sent, {what}")
     if _never_sent(error):
         return CalcomUnavailable(f"{operation}: no connection, {what}")
     if operation.changes:
@@ -266,7 +263,8 @@ def _never_sent(error: Exception) -> bool:
     Everything else counts as sent. A connection kept alive that turns out to be dead looks exactly like one
     that dropped after the server had done its work.
     """
-    if isinstance(error, requests.ConnectTimeout):
+    # A ValueError is about what the call would have been made with: a proxy's URL from the environment, say.
+    if isinstance(error, requests.ConnectTimeout | ValueError):
         return True
     reason = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(reason, urllib3.exceptions.ProxyError):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
 from contextlib import closing
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import kombu
 import kombu.exceptions
@@ -35,8 +34,13 @@ OLDEST_RABBITMQ = (3, 10)
 
 _POSTGRES_PREFACE = re.compile(r".*failed: (?:FATAL: +)?|FATAL: +|could not connect to server: ")
 
+_PREFACE = re.compile(
+    r"Error -?\d+ connecting to \S+\. |\[Errno -?\d+\] |\(0, 0\): \(\d+\) |Connection\.open: \(\d+\) "
+)
+"""What redis-py, Python and amqp put before what the server or the system said."""
+
 _ADVICE = (
-    (r"refused|no such file", "is it running there?"),
+    (r"connection refused|no such file", "is it running there?"),
     (
         r"translate host|not known|name resolution|no address associated|nodename",
         "is the host's name right?",
@@ -74,11 +78,8 @@ def check_reachable(settings: Settings, *names: ServerName) -> dict[ServerName, 
         try:
             found[name] = _CHECKS[name](url)
         except _Unreachable as reason:
-            line = _line(settings, name, url, str(reason))
-        else:
-            continue
-        # Outside the handlers: what they hold may quote the URL, password and all.
-        raise ConfigurationError(line)
+            # Cut off from its causes: they may quote the URL, password and all.
+            raise ConfigurationError(_line(settings, name, url, str(reason))) from None
     return found
 
 
@@ -96,7 +97,7 @@ def _check_postgres(url: str) -> str:
     try:
         with closing(psycopg2.connect(*positional, **options)) as connection:
             number = connection.server_version  # 180001 for 18.1
-    except psycopg2.OperationalError as error:
+    except psycopg2.Error as error:
         # One line per address that was tried; the last one is where it got furthest.
         said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
         raise _Unreachable(_POSTGRES_PREFACE.sub("", said[-1], count=1)) from None
@@ -107,7 +108,7 @@ def _check_redis(url: str) -> str:
     try:
         with redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT) as client:
             return _identify_redis(client)
-    except (redis.exceptions.RedisError, OSError) as error:
+    except (redis.exceptions.RedisError, OSError, ValueError) as error:
         raise _Unreachable(_said(error)) from None
 
 
@@ -120,14 +121,21 @@ def _identify_redis(client: redis.Redis) -> str:
 
 def _check_broker(url: str) -> str:
     # By way of kombu, as Celery does it: what it makes of the URL is what counts.
-    options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT} if "redis" in url[:5] else {}
+    rabbitmq = url.startswith("amqp")
+    options = {} if rabbitmq else {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
     with kombu.Connection(url, connect_timeout=TIMEOUT, transport_options=options) as connection:
+        errors: tuple[type[BaseException], ...] = (
+            *(*connection.connection_errors, *connection.channel_errors),
+            *(kombu.exceptions.KombuError, OSError, ValueError),
+        )
         try:
-            if "redis" in url[:5]:
-                return _identify_redis(connection.channel().client)
-            connection.connect()
+            # By default kombu would wait two seconds between its two attempts.
+            connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
+            if not rabbitmq:
+                channel: Any = connection.channel()
+                return _identify_redis(channel.client)
             facts = connection.connection.server_properties
-        except (*connection.connection_errors, kombu.exceptions.KombuError, socket.gaierror) as error:
+        except errors as error:
             raise _Unreachable(_said(error)) from None
         return _new_enough(str(facts["product"]), str(facts["version"]), OLDEST_RABBITMQ)
 
@@ -158,7 +166,8 @@ def _new_enough(product: str, version: str, oldest: tuple[int, ...]) -> str:
 
 
 def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = _PREFACE.sub("", " ".join(str(error).split()))
+    return text.rstrip(".") or type(error).__name__
 
 
 def _root_cause(error: BaseException) -> str:

@@ -72,7 +72,7 @@ class ServerUrls:
         if self.settings.calcom_api_key:
             return self.settings.calcom_api_key
         if not self.settings.uses_simulator:
-            raise ConfigurationError("SAGAJOBS_CALCOM_API_KEY: is missing; set it to the key for Cal.com's API")
+            raise ConfigurationError("SAGAJOBS_CALCOM_API_KEY: is missing; set it to the API key")
         return SecretStr(SIMULATOR_API_KEY)
 
     def _embedded_redis(self) -> str:

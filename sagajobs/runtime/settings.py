@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sagajobs.errors import ConfigurationError
@@ -16,6 +16,12 @@ from sagajobs.runtime.urls import BROKER, CALCOM, DATABASE, REDIS, UrlKind, chec
 
 PREFIX = "SAGAJOBS_"
 """What the name of every setting begins with in the environment."""
+
+_EMBEDDABLE = ("database_url", "broker_url", "redis_url")
+"""Settings that mean an embedded server while they are not set."""
+
+_KINDS = {"float_parsing": "a number", "int_parsing": "a whole number", "bool_parsing": "true or false"}
+"""Pydantic's kinds of unreadable values, in words for those who set them."""
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -111,15 +117,9 @@ class Settings(BaseSettings):
         default=15.0, description="seconds that a saga may stand still before the sweep looks at it"
     )
     sweep_interval: Seconds = Field(default=1.0, description="seconds between two sweeps")
-    worker_concurrency: Annotated[int, BeforeValidator(str), Field(ge=1)] = Field(
+    worker_concurrency: Annotated[int, Field(ge=1)] = Field(
         default=2, description="steps that one worker runs at the same time"
     )
-
-    @model_validator(mode="after")
-    def _key_for_calcom(self) -> Self:
-        if self.calcom_url is not None and self.calcom_api_key is None:
-            raise ValueError("calcom_api_key:is missing while SAGAJOBS_CALCOM_URL is set; set it to the API key")
-        return self
 
     @classmethod
     def load(cls) -> Self:
@@ -130,12 +130,15 @@ class Settings(BaseSettings):
         """
         _refuse_unknown(cls)
         try:
-            return cls()
+            settings = cls()
         except ValidationError as error:
-            line = _one_line(error)
-        # Outside the handler: the ValidationError holds the values, which must not follow this one into a
-        # log.
-        raise ConfigurationError(line)
+            # Cut off from its cause, which holds the values: a traceback must not take them into a log.
+            raise ConfigurationError(_one_line(error)) from None
+        if settings.calcom_url is not None and settings.calcom_api_key is None:
+            raise ConfigurationError(
+                "SAGAJOBS_CALCOM_API_KEY: is missing while SAGAJOBS_CALCOM_URL is set; set it to the API key"
+            )
+        return settings
 
     @property
     def uses_simulator(self) -> bool:
@@ -157,7 +160,7 @@ class Settings(BaseSettings):
         value: Any = getattr(self, name)
         if name in self.model_fields_set:
             return _text(name, value), "environment"
-        if name in {"database_url", "broker_url", "redis_url"} or (name == "calcom_url" and self.uses_simulator):
+        if name in _EMBEDDABLE or (name == "calcom_url" and self.uses_simulator):
             return f"(below {self.home})", "embedded"
         if name == "calcom_api_key" and self.uses_simulator:
             return "***", "embedded"
@@ -189,11 +192,8 @@ def _one_line(error: ValidationError) -> str:
     """Say the first problem in one line, without the value: it may be a secret in the wrong place."""
     problem = error.errors(include_url=False, include_input=False)[0]
     cause = problem.get("ctx", {}).get("error")
-    if not problem["loc"]:  # a check across fields names its field itself
-        name, _, what = str(cause).partition(":")
-        return f"{variable_of(name)}: {what}"
     variable = variable_of(str(problem["loc"][0]))
     if cause is not None and problem["type"] == "value_error":
         return f"{variable}: {cause}"
-    what = problem["msg"].removeprefix("Input should be ")
+    what = _KINDS.get(problem["type"]) or problem["msg"].removeprefix("Input should be ")
     return f"{variable}: has to be {what}; correct it or remove it"

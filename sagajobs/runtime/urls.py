@@ -1,4 +1,4 @@
-"""Server URLs: what makes one usable, how each client wants it written, how to show it without its password."""
+"""Server URLs: what makes one usable, how each client wants it, how to show it without its password."""
 
 from __future__ import annotations
 
@@ -71,11 +71,13 @@ def _wrong_scheme(scheme: str, kind: UrlKind) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         return f"is not a URL; write it like {kind.example}"
     if kind is DATABASE and scheme.startswith(_OTHER_DATABASES):
-        return f"names {scheme.partition('+')[0]}, and sagas rely on what PostgreSQL alone does; use {kind.example}"
+        other = scheme.partition("+")[0]
+        return f"names {other}, and sagas rely on what PostgreSQL alone does; use {kind.example}"
     if kind is DATABASE and scheme == "postgres":
         return f"begins with postgres://; write postgresql://, as in {kind.example}"
     if kind is DATABASE and scheme.startswith("postgresql+"):
-        return f"asks for the driver {scheme.partition('+')[2]}, and only psycopg2 is used; use {kind.example}"
+        driver = scheme.partition("+")[2]
+        return f"asks for the driver {driver}, and only psycopg2 is used; use {kind.example}"
     return f"begins with {scheme}://, and it has to name {kind.needs}; use {kind.example}"
 
 

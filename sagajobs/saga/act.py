@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from sagajobs.errors import ClaimLost
 from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
@@ -127,6 +128,19 @@ class Act:
                 **changes,
             ),
         )
+
+    def relock(self, connection: Connection, row: StepRecord) -> None:
+        """Lock the step's row for the work of a local step that was counted first.
+
+        The lock, not a lease, says that somebody is at work: it ends with its holder, so that the next delivery need
+        not wait; and what two workers at once would write, the fence lets only one of them write.
+
+        Raises:
+            ClaimLost: between the two transactions somebody else has claimed the step.
+        """
+        held = Store(connection).look(self.saga_id, self.step.name).step
+        if held is None or held.fence != row.fence:
+            raise ClaimLost(f"saga {self.saga_id}: step {self.step.name} is somebody else's by now")
 
     def commit(self, connection: Connection, said: Lifecycle, attempt: int, written: Written) -> None:
         """Commit, then tell the log what has become true."""

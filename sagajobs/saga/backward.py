@@ -39,6 +39,7 @@ class Backward(Act):
             self.say(Lifecycle.COMPENSATION_STARTED, attempt)
             reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
             return self._undo_locally(connection, saga, record, row, undo, attempt)
+        lease = undo.timeout + LEASE_MARGIN if self.step.external else None
         self.write(
             connection,
             record,
@@ -46,8 +47,8 @@ class Backward(Act):
             StepState.UNDOING,
             Lifecycle.COMPENSATION_STARTED,
             undo_attempts=attempt,
-            lease=undo.timeout + LEASE_MARGIN,
-            next_in=undo.timeout + LEASE_MARGIN,
+            lease=lease,
+            next_in=lease,
             bump=True,
             progress=False,
         )
@@ -58,6 +59,7 @@ class Backward(Act):
         if self.step.external:
             return self._undo_outside(saga, record, row, undo, attempt)
         with self.database.engine.connect() as working:
+            self.relock(working, row)
             return self._undo_locally(working, saga, record, row, undo, attempt)
 
     def _undo_locally(

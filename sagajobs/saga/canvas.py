@@ -84,8 +84,9 @@ class Canvas:
     def __init__(self, app: Celery, engine: Engine) -> None:
         self._app = app
         self._engine = engine
+        self._queues: dict[str, str] = {}
         for kind in engine.kinds.values():
-            self._add(kind)
+            self.add(kind)
         self._task(RECOVER, _recover_body(engine), queue=SWEEP_QUEUE, time_limit=300)
         engine.publisher = self
 
@@ -104,7 +105,8 @@ class Canvas:
 
     def _signature(self, kind: type[Saga], task: str, saga_id: str) -> Any:
         # Immutable, and with the id as a keyword: nothing is handed from step to step, and Flower can search for it.
-        return self._app.tasks[f"{kind.name}.{task}"].si(saga_id=saga_id)
+        name = f"{kind.name}.{task}"
+        return self._app.tasks[name].si(saga_id=saga_id).set(queue=self._queues[name])
 
     def _publish(self, signature: Any, saga_id: str) -> None:
         try:
@@ -114,7 +116,8 @@ class Canvas:
 
     # --- tasks ---
 
-    def _add(self, kind: type[Saga]) -> None:
+    def add(self, kind: type[Saga]) -> None:
+        """Make the tasks of a kind of saga: one a step, and its undo."""
         for step in kind.definition.steps:
             self._task(
                 f"{kind.name}.{step.name}",
@@ -132,9 +135,11 @@ class Canvas:
             time_limit=UNDO_BUDGET + longest + 30,
         )
 
-    def _task(self, name: str, body: Callable[..., None], **options: Any) -> None:
+    def _task(self, name: str, body: Callable[..., None], *, queue: str, **options: Any) -> None:
+        self._queues[name] = queue
         body.__name__ = name.rpartition(".")[2]
-        register: Any = self._app.task(name=name, bind=True, base=SagaTask, **options)
+        # Not shared: another Celery app of the same process must not get our tasks.
+        register: Any = self._app.task(name=name, bind=True, base=SagaTask, shared=False, **options)
         register(body)
 
 

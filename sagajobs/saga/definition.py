@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from sagajobs.errors import DefinitionError, InvalidInput
-from sagajobs.saga.declaration import Method, Step
+from sagajobs.saga.declaration import Method, Step, Undo
 
 if TYPE_CHECKING:
     from sagajobs.saga.engine import Engine
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sagajobs.saga.records import SagaRecord
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+PATIENCE = 60.0
+"""Seconds for which `run` waits for retries before it leaves the saga to the workers."""
+
 COMPENSATE = "compensate"
 """Name of the task that undoes a saga (`<saga>.compensate`), so no step may have it."""
 
@@ -64,6 +67,11 @@ class Definition:
             if step.name == name:
                 return step
         raise DefinitionError(f"saga {self.name} has no step {name!r} in this version of the code")
+
+    def timed(self, name: str) -> Step | Undo:
+        """Return the step or the undo of that name; raises `DefinitionError` if there is none."""
+        undos: dict[str, Undo] = {step.undo.method.__name__: step.undo for step in self.steps if step.undo}
+        return undos[name] if name in undos else self.step(name)
 
     def at_stage(self, stage: int) -> Step | None:
         """Return the step that runs in that stage, None past the last one."""
@@ -157,8 +165,19 @@ class Saga(metaclass=_SagaType):
         return cls.engine.enqueue(cls, request, idempotency_key=idempotency_key, session=session)
 
     @classmethod
-    def run(cls, request: BaseModel | Mapping[str, Any], *, idempotency_key: str | None = None) -> Any:
+    def run(
+        cls,
+        request: BaseModel | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        patience: float = PATIENCE,
+    ) -> Any:
         """Carry a saga out in this process, in the same table; if the process dies, the workers finish or undo it.
+
+        Args:
+            request: an `Input`, or a mapping that makes one.
+            idempotency_key: as for `enqueue`.
+            patience: seconds to wait for retries, of a step or of its undo, before the workers take over.
 
         Returns:
             What `result` returns.
@@ -167,8 +186,9 @@ class Saga(metaclass=_SagaType):
             InvalidInput: the request makes no sense; nothing was written.
             SagaException: it failed and was undone.
             SagaCompensationException: it failed and a person must look at it.
+            SagaNotFinished: patience ran out; the workers carry it on.
         """
-        return cls.engine.run(cls, request, idempotency_key=idempotency_key)
+        return cls.engine.run(cls, request, idempotency_key=idempotency_key, patience=patience)
 
     # --- what the engine uses ---
 
@@ -178,7 +198,7 @@ class Saga(metaclass=_SagaType):
         try:
             if isinstance(request, BaseModel):
                 # Validated again: a model may have been built with `model_construct` or changed since.
-                request = request.model_dump()
+                request = request.model_dump(warnings=False)  # a warning would quote the value
             return cls.Input.model_validate(request)
         except ValidationError as error:
             problems = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from sagajobs.errors import (
 )
 from sagajobs.saga.act import Outcome, Verdict
 from sagajobs.saga.database import Database
-from sagajobs.saga.definition import Saga
+from sagajobs.saga.definition import PATIENCE, Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
 from sagajobs.saga.handle import SagaHandle
@@ -38,6 +39,9 @@ POLL = 0.05
 
 class Publisher(Protocol):
     """Whoever carries hints to the workers."""
+
+    def add(self, kind: type[Saga]) -> None:
+        """Get ready to carry hints for a kind of saga."""
 
     def steps(self, kind: type[Saga], saga_id: str, stage: int) -> None:
         """Hint at the steps of a saga from `stage` on."""
@@ -66,16 +70,19 @@ class Engine:
         Args:
             kind: the saga's class.
             services: what its steps find as `self.services`.
-            timeouts: seconds, by step, where the deployment knows better than the declaration how long a call takes.
+            timeouts: seconds, by name of the step or of its undo, where the deployment knows better than the
+                declaration how long a call takes.
 
         Raises:
-            DefinitionError: another saga has that name, or a time-out is for a step that does not exist.
+            DefinitionError: another saga has that name, or a time-out is for something that does not exist.
         """
         if self.kinds.setdefault(kind.name, kind) is not kind:
             raise DefinitionError(f"two saga classes are called {kind.name!r}: rename one")
         kind.engine, kind.services = self, services
         for name, seconds in (timeouts or {}).items():
-            kind.definition.step(name).timeout = seconds
+            kind.definition.timed(name).timeout = seconds
+        if self.publisher is not None:
+            self.publisher.add(kind)
 
     # --- start ---
 
@@ -168,21 +175,30 @@ class Engine:
     # --- in process ---
 
     def run(
-        self, kind: type[Saga], request: BaseModel | Mapping[str, Any], *, idempotency_key: str | None = None
+        self,
+        kind: type[Saga],
+        request: BaseModel | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        patience: float = PATIENCE,
     ) -> Any:
         """Carry a saga out in this process; see `Saga.run`."""
         with Session(self.database.engine) as own, own.begin():
             handle = self._start(kind, request, idempotency_key, own)
-        record, cause = self.drive(kind, handle.id)
+        record, cause = self.drive(kind, handle.id, patience=patience)
         return self.settle_up(record, cause)
 
-    def drive(self, kind: type[Saga], saga_id: str) -> tuple[SagaRecord, BaseException | None]:
+    def drive(
+        self, kind: type[Saga], saga_id: str, *, patience: float = PATIENCE
+    ) -> tuple[SagaRecord, BaseException | None]:
         """Carry a saga on in this process until it comes to rest, waiting where a retry must wait.
 
         Returns:
-            The saga at rest, and the exception that turned it round, if this process saw it.
+            The saga at rest, or as it stood after `patience` seconds of waiting, and the exception that turned it
+            round, if this process saw it.
         """
         cause: BaseException | None = None
+        give_up_at = time.monotonic() + patience
         pause = threading.Event()
         while True:
             with self.database.reading() as connection:
@@ -196,7 +212,10 @@ class Engine:
                 return record, cause
             cause = outcome.cause or cause
             if outcome.verdict in (Verdict.LATER, Verdict.END):
-                pause.wait(outcome.wait or POLL)
+                left = give_up_at - time.monotonic()
+                if left <= 0:
+                    return record, cause
+                pause.wait(min(outcome.wait or POLL, left))
 
     def _next(self, kind: type[Saga], record: SagaRecord) -> Outcome:
         step = kind.definition.at_stage(record.stage)
@@ -240,25 +259,31 @@ class Engine:
                 completed_steps=completed,
                 failed_compensations=failures,
             ) from cause
-        raise SagaNotFinished(f"{what} is {record.state}")
+        raise SagaNotFinished(f"{what} is {record.state}; the workers carry it on")
+
+
+_PENDING = "sagajobs.after_commit"
 
 
 def _after_commit(session: Session, action: Callable[[], None]) -> None:
     """Call `action` once the session's outermost transaction has committed; forget it if that is rolled back."""
+    pending: list[Callable[[], None]] | None = session.info.get(_PENDING)
+    if pending is None:
+        pending = session.info[_PENDING] = []
+        event.listen(session, "after_commit", _committed)
+        event.listen(session, "after_rollback", _rolled_back)
+    pending.append(action)
 
-    def committed(session: Session) -> None:
-        if session.in_nested_transaction():
-            return  # a SAVEPOINT was released: the saga is not visible to anybody yet
-        forget()
+
+def _committed(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a SAVEPOINT was released: the saga is not visible to anybody yet
+    pending, session.info[_PENDING][:] = list(session.info[_PENDING]), []
+    for action in pending:
         action()
 
-    def rolled_back(session: Session) -> None:
-        if not session.in_nested_transaction():
-            forget()
 
-    def forget() -> None:
-        event.remove(session, "after_commit", committed)
-        event.remove(session, "after_rollback", rolled_back)
-
-    event.listen(session, "after_commit", committed)
-    event.listen(session, "after_rollback", rolled_back)
+def _rolled_back(session: Session) -> None:
+    # A saga whose SAVEPOINT alone was rolled back leaves a hint at nothing behind, which a worker drops.
+    if not session.in_nested_transaction():
+        session.info[_PENDING].clear()

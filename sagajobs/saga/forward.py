@@ -30,7 +30,7 @@ class Forward(Act):
             late = {"step": self.step.name, "class": "DeadlineExceeded", "message": "useful_until has passed"}
             return self._fail(connection, record, row, late)
         if todo.do is Do.EXHAUSTED:
-            return self._exhausted(connection, record, row)
+            return self.exhausted(connection, record, row)
         saga = self.kind.restore(self.saga_id, record.input, record.results)
         if self.step.when is not None and not self.step.when(saga):
             written = self.write(connection, record, row, StepState.SKIPPED, Lifecycle.STEP_SKIPPED, finished=True)
@@ -42,10 +42,15 @@ class Forward(Act):
         if self.step.external:
             return self.call(saga, record, row)
         with self.database.engine.connect() as working:
+            self.relock(working, row)
             return self._work(working, saga, record, row, todo.attempt)
 
     def _claim(self, connection: Connection, saga: SagaRecord, row: StepRecord, attempt: int) -> StepRecord:
-        """Put the intent on record, with lease and fence, and commit: from now on the outcome may be in doubt."""
+        """Put the intent on record under a new fence, and commit.
+
+        An external step's outcome may be in doubt from now on: it gets a lease, for as long as its call can last.
+        """
+        lease = self.step.lease if self.step.external else None
         self.write(
             connection,
             saga,
@@ -53,9 +58,9 @@ class Forward(Act):
             StepState.RUNNING,
             Lifecycle.STEP_EXECUTING,
             attempts=attempt,
-            lease=self.step.lease,
+            lease=lease,
             bump=True,
-            next_in=self.step.lease,
+            next_in=lease,
         )
         connection.commit()
         self.say(Lifecycle.STEP_EXECUTING, attempt)
@@ -224,7 +229,7 @@ class Forward(Act):
         """Record that a step whose outcome was unknown did not happen and will not be tried again."""
         return self._fail(connection, saga, row, error)
 
-    def _exhausted(self, connection: Connection, saga: SagaRecord, row: StepRecord) -> Outcome:
+    def exhausted(self, connection: Connection, saga: SagaRecord, row: StepRecord) -> Outcome:
         """Open a case for a step whose every delivery ended without a word: it kills its workers."""
         error = {
             "step": self.step.name,

@@ -76,7 +76,10 @@ class Settle(Forward):
                 return self._look_again(connection, record, row, finder.interval, absences=seen_nothing)
             error = dict(row.error or {"step": self.step.name, "class": "NeverHappened", "message": "not there"})
             undoing = record.state is SagaState.COMPENSATING
-            if undoing or error.get("refused") or row.attempts >= self.step.retry.max_attempts:
+            used_up = row.attempts >= self.step.retry.max_attempts
+            if used_up and not undoing and error.get("attempt") != row.attempts:
+                return self.exhausted(connection, record, row)  # the last attempt ended without a word, too
+            if undoing or used_up or error.get("refused"):
                 return self.fail(connection, record, row, error)
             written = self.write(
                 connection,

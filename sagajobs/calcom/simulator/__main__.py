@@ -22,12 +22,11 @@ def main() -> None:
         help=f"a token to accept; may be given several times (default: {DEFAULT_API_KEY})",
     )
     options = parser.parse_args()
-    serve(
-        options.host,
-        options.port,
-        api_keys=options.api_key or (DEFAULT_API_KEY,),
-        ready=lambda url: print(f"sagajobs simulator listening on {url}", flush=True),  # noqa: T201 - its one line
-    )
+    serve(options.host, options.port, api_keys=options.api_key or (DEFAULT_API_KEY,), ready=_announce)
+
+
+def _announce(url: str) -> None:
+    print(f"sagajobs simulator listening on {url}", flush=True)  # noqa: T201 - whoever started it waits for this
 
 
 if __name__ == "__main__":

@@ -138,7 +138,9 @@ class ApiHandler(SimulatorHandler):
                 id=self.request_id,
                 authenticated=self._authenticated(needed=route.needs_auth),
                 ref=unquote(ref),
-                query={name: values[-1].decode() for name, values in self.request.query_arguments.items()},
+                query={
+                    name: values[-1].decode(errors="replace") for name, values in self.request.query_arguments.items()
+                },
                 body=self.request.body,
             )
             return route.act(self.state, call)

@@ -1,8 +1,7 @@
-"""What the simulator answers: successes, and refusals in the five shapes that Cal.com API v2 has.
+"""What the simulator answers: successes, and refusals in the shapes that Cal.com API v2 has.
 
 Which shape comes from which layer: `nest` from the framework, `validator` from body schemas and the
-database, `rpc` from the inner RPC layer, `plain` from the booking code deeper down, `edge` from the proxy
-in front of it all.
+database, `plain` from the booking code deeper down, `edge` from the proxy in front of it all.
 """
 
 from __future__ import annotations
@@ -79,11 +78,6 @@ def nest(
 def validator(status: int, code: str, message: str) -> Refusal:
     """Refuse as body schemas and database errors do: a code in capitals, no details."""
     return Refusal(lambda url: Reply(status, _encoded(_framed(url, {"code": code, "message": message}))))
-
-
-def rpc(status: int, message: str) -> Refusal:
-    """Refuse as the inner RPC layer does."""
-    return validator(status, "TRPCError", message)
 
 
 def plain(status: int, message: str) -> Refusal:

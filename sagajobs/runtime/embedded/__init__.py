@@ -6,10 +6,10 @@ which the kernel takes back when the process ends, a SIGKILL included.
 
 Each component has a folder, ``<home>/<component>/``, with three locks (`flock`):
 
-* ``users.lock``: shared by every user. The keeper waits for it exclusively: having it means nobody is left, and
-  while it keeps it until its own end, newcomers wait at the door.
-* ``start.lock``: exclusive, held while the server is being looked up, started, restarted or stopped. Whoever has it
-  may rely on what ``server.json`` says.
+* ``users.lock``: shared by every user. The keeper waits for it exclusively: having it means nobody is left,
+  and as it keeps it until its own end, newcomers wait at the door.
+* ``start.lock``: exclusive, held while the server is being looked up, started, restarted or stopped. Whoever
+  has it may rely on what ``server.json`` says.
 * ``keeper.lock``: exclusive, held by the keeper for its life. Free means that there is no keeper.
 
 The keeper (``python -m sagajobs.runtime.embedded``) is a small process that owns the real server as its

@@ -53,9 +53,10 @@ def shared_folder(account: Account) -> Path:
         status = folder.lstat()
         if status.st_uid == os.geteuid() and not status.st_mode & 0o022 and can_traverse(folder, account):
             return folder
+    tried = " nor ".join(str(folder) for folder in _SHARED_FOLDERS)
     raise ConfigurationError(
-        f"SAGAJOBS_HOME: the embedded PostgreSQL runs as uid {account.uid}, which can reach neither that folder nor "
-        f"{' nor '.join(str(folder) for folder in _SHARED_FOLDERS)}; name a folder that it can pass through"
+        f"SAGAJOBS_HOME: the embedded PostgreSQL runs as uid {account.uid}, which can reach neither that "
+        f"folder nor {tried}; name a folder that it can pass through"
     )
 
 

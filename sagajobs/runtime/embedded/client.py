@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from contextlib import contextmanager
+import threading
 from typing import TYPE_CHECKING, Literal
 
 from sagajobs.errors import ConfigurationError
@@ -15,7 +15,6 @@ from sagajobs.runtime.embedded.locks import lock, open_lock, share, try_lock
 from sagajobs.runtime.embedded.state import ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ComponentName = Literal["postgres", "redis", "simulator"]
@@ -27,12 +26,18 @@ Forked children inherit them, which is right: a worker's pool uses the server as
 """
 
 
-_passing: set[int] = set()
-"""Descriptors that are open for the time of an `acquire` only."""
+_lock = threading.RLock()
+"""Held during an `acquire`, and during a fork.
+
+A child forked by another thread in the middle of an `acquire` would hold the locks that are meant to be brief
+for its whole life, and stop everybody else.
+"""
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def acquire(component: ComponentName, home: Path) -> str:
-    """Return the URL of a private server, starting it if nobody has; it stays up for the life of this process.
+    """Return the URL of a private server, started if need be; it stays up for the life of this process.
 
     Cheap when the server runs, so ask again rather than keep the answer: asking also revives a server whose
     keeper was killed.
@@ -49,39 +54,22 @@ def acquire(component: ComponentName, home: Path) -> str:
     """
     place = Place(home.expanduser().absolute(), component)
     place.create()
-    _hold(place)
-    with _brief(open_lock(place.start_lock)) as start, _brief(open_lock(place.keeper_lock)) as keeper:
-        lock(start)  # waits while the server is started, restarted or stopped by somebody else
-        if try_lock(keeper):
-            return _start_keeper(place, start, keeper)
-        state = ServerState.read(place.state)
+    with _lock:
+        _hold(place)
+        start, keeper = open_lock(place.start_lock), open_lock(place.keeper_lock)
+        try:
+            lock(start)  # waits while the server is started, restarted or stopped by somebody else
+            if try_lock(keeper):
+                return _start_keeper(place, start, keeper)
+            state = ServerState.read(place.state)
+        finally:
+            os.close(keeper)
+            os.close(start)
     if state is None or state.url is None:
         raise ConfigurationError(
-            f"the embedded {component} server has a keeper that does not say where it is (see {place.keeper_log})"
+            f"the keeper of the embedded {component} server does not say where it is; see {place.keeper_log}"
         )
     return state.url
-
-
-@contextmanager
-def _brief(descriptor: int) -> Iterator[int]:
-    """Close `descriptor` at the end of the block, and at once in a child forked by another thread meanwhile.
-
-    Such a child would hold the lock for its whole life, and with it stop everybody else.
-    """
-    _passing.add(descriptor)
-    try:
-        yield descriptor
-    finally:
-        _passing.discard(descriptor)
-        os.close(descriptor)
-
-
-def _close_passing() -> None:
-    while _passing:
-        os.close(_passing.pop())
-
-
-os.register_at_fork(after_in_child=_close_passing)
 
 
 def _hold(place: Place) -> None:
@@ -89,14 +77,13 @@ def _hold(place: Place) -> None:
         return
     users = open_lock(place.users_lock)
     share(users)  # waits while a keeper that saw its last user go is stopping the server
-    if _held.setdefault(place.folder, users) != users:  # another thread was faster
-        os.close(users)
+    _held[place.folder] = users
 
 
 def _start_keeper(place: Place, start: int, keeper: int) -> str:
     """Start a keeper that inherits both locks, and wait for its word."""
     report, report_end = os.pipe()
-    with _brief(report_end), place.keeper_log.open("wb") as log:
+    with place.keeper_log.open("wb") as log:
         launcher = subprocess.Popen(  # noqa: S603 - our own module
             [
                 *(python_executable(), "-m", "sagajobs.runtime.embedded", place.component, str(place.home)),
@@ -109,11 +96,15 @@ def _start_keeper(place: Place, start: int, keeper: int) -> str:
             pass_fds=(start, keeper, report_end),
             start_new_session=True,
         )
+    os.close(report_end)
     with open(report, encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor, not a path
         word = stream.read()
     launcher.wait()  # it has forked and gone, so that the keeper is nobody's zombie
     if not word:
-        raise ConfigurationError(f"the keeper of the embedded {place.component} server failed; see {place.keeper_log}")
+        said = place.keeper_log.read_text(encoding="utf-8", errors="replace").splitlines() or ["no word"]
+        raise ConfigurationError(
+            f"the keeper of the embedded {place.component} server: {said[-1]} (log: {place.keeper_log})"
+        )
     answer: dict[str, str] = json.loads(word)
     if "error" in answer:
         raise ConfigurationError(answer["error"])

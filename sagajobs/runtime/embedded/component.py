@@ -45,8 +45,11 @@ class Component(ABC):
         """Return the URL of the server if it is ready to serve by now, else None."""
 
     def make_socket_folder(self, account: Account) -> Path:
-        """Make the folder of the server's socket, which `account` alone can enter."""
+        """Make the folder of the server's socket, empty, which `account` alone can enter."""
         self.sockets = socket_folder(self.place, account)
+        for leftover in self.sockets.iterdir():
+            # PostgreSQL takes the lock file of a killed server for a live one's while its zombie has the pid.
+            leftover.unlink()
         return self.sockets
 
     def clean(self) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sagajobs.runtime.child import Account
 
 _LONGEST_SOCKET_FOLDER = 80
-"""Bytes; a socket's path has room for 108 with its end (Linux, sys/un.h; 104 on macOS) and PostgreSQL adds 21."""
+"""Bytes; a socket's path may have 107 (Linux, sys/un.h; 103 on macOS), of which PostgreSQL adds 21."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._/-]+")
 """Paths that mean the same in a URL, in a server's configuration and in a shell."""
@@ -65,10 +65,10 @@ class Place:
                 "name a folder of your own"
             )
 
-    def key(self, length: int = 12) -> str:
-        """Return a short name for this place, the same in every process."""
-        identity = f"{os.geteuid()}:{os.path.realpath(self.folder)}"
-        return hashlib.sha256(os.fsencode(identity)).hexdigest()[:length]
+    def key(self, *more: object) -> str:
+        """Return a short name for this place, the same in every process; `more` makes it another one."""
+        identity = ":".join(str(part) for part in (os.geteuid(), os.path.realpath(self.folder), *more))
+        return hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]
 
 
 def can_traverse(folder: Path, account: Account) -> bool:
@@ -128,7 +128,9 @@ def socket_folder(place: Place, account: Account) -> Path:
     Raises:
         ConfigurationError: another user planted something there.
     """
-    name = f"sagajobs-{place.component}-{place.key()}"
+    # The lock file is another one when somebody removed the folder and made it anew while a server ran: the
+    # old server, which ends with its last user, must not take the new one's socket along.
+    name = f"sagajobs-{place.component}-{place.key(place.users_lock.stat().st_ino)}"
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     for base in (Path(runtime), Path("/tmp")):  # noqa: S108 - its contents are checked by private_folder
         path = base / name

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import threading
 from dataclasses import dataclass
@@ -22,13 +23,16 @@ import psutil
 
 from sagajobs.errors import ConfigurationError
 from sagajobs.runtime.child import Child, ChildError, RestartBudget, describe_exit
-from sagajobs.runtime.embedded.locks import lock, open_lock
+from sagajobs.runtime.embedded.locks import lock, open_lock, unlock
 from sagajobs.runtime.embedded.state import ServerState, end_process
 
 if TYPE_CHECKING:
     from sagajobs.runtime.embedded.component import Component
 
 _logger = logging.getLogger(__name__)
+
+_COMPLAINT = re.compile(r"fatal|error", re.IGNORECASE)
+"""What tells the reason of a failed start from the rest of a server's log."""
 
 _LARGEST_LOG = 4_000_000
 """Bytes that a server's log may have before a start puts it aside."""
@@ -71,6 +75,9 @@ class Keeper:
         self._events: queue.SimpleQueue[_Event | Child] = queue.SimpleQueue()
         self._budget = RestartBudget()
         self._server: Child | None = None
+        # Opened now: the folder may be gone when the server is to be stopped.
+        self._start_lock = open_lock(self._place.start_lock)
+        self._users_lock = open_lock(self._place.users_lock)
 
     def run(self) -> int:
         """Keep the server; return the exit status for this process."""
@@ -99,15 +106,13 @@ class Keeper:
             if event is not self._server:  # a server whose start had failed
                 continue
             # Newcomers wait at this lock until the server is back; the kernel frees it if we are killed here.
-            start = open_lock(self._place.start_lock)
-            lock(start)
+            lock(self._start_lock)
             if not self._revive():
                 status = 1
-                os.close(start)
                 break
-            os.close(start)
+            unlock(self._start_lock)
         # From here on newcomers wait until we are gone, then find the keeper's lock free and start afresh.
-        lock(open_lock(self._place.start_lock))
+        lock(self._start_lock)
         self._place.state.unlink(missing_ok=True)
         self._stop_server()
         # Before the process ends, which closes descriptors in no particular order: whoever gets the start
@@ -152,7 +157,7 @@ class Keeper:
         self._component.clean()
 
     def _end_leftover(self) -> None:
-        """End the server of a keeper that was SIGKILLed: on Linux it is ending already, elsewhere it runs on."""
+        """End the server of a SIGKILLed keeper: on Linux it is ending already, elsewhere it runs on."""
         leftover = ServerState.read(self._place.state)
         if leftover is None:
             return
@@ -167,7 +172,7 @@ class Keeper:
             log.replace(log.with_suffix(".log.1"))
 
     def _await_last_user(self) -> None:
-        lock(open_lock(self._place.users_lock))
+        lock(self._users_lock)
         self._events.put(_Event.UNUSED)
 
     def _report(self, answer: dict[str, str]) -> None:
@@ -181,6 +186,8 @@ class Keeper:
         if isinstance(error, ConfigurationError):
             return str(error)
         if isinstance(error, ChildError):
-            last = error.tail[-1] if error.tail else "it said nothing"
-            return f"the embedded {self._component.name} server does not start: {last} (log: {error.log})"
-        return f"the embedded {self._component.name} server does not start: {error} (log: {self._place.keeper_log})"
+            complaints = [line for line in error.tail if _COMPLAINT.search(line)]
+            said = (*complaints, *error.tail[-1:], "it said nothing")[0]
+            return f"the embedded {self._component.name} server does not start: {said} (log: {error.log})"
+        log = self._place.keeper_log
+        return f"the embedded {self._component.name} server does not start: {error} (log: {log})"

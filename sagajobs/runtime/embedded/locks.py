@@ -25,6 +25,11 @@ def lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
+def unlock(descriptor: int) -> None:
+    """Give up the lock, for every process that has inherited it."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 def try_lock(descriptor: int) -> bool:
     """Take an exclusive lock if it is free; False if somebody holds it."""
     try:

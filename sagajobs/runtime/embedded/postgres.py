@@ -103,7 +103,7 @@ class Postgres(Component):
         return Command(argv, env=env, cwd=Path("/"), account=account, death_signal=death_signal)
 
     def _cluster_folder(self) -> Path:
-        """Return where the cluster's folder is, or is to be: beside the locks, if the account gets that far."""
+        """Return where the cluster is, or is to be: beside the locks, if the account gets that far."""
         if can_traverse(self.place.folder, self._account):
             return self.place.folder / "cluster"
         return shared_folder(self._account) / f"postgres-{self.place.key()}"
@@ -136,8 +136,8 @@ class Postgres(Component):
         found = (data / "PG_VERSION").read_text(encoding="ascii").strip()
         if found != str(POSTGRES_MAJOR):
             raise ConfigurationError(
-                f"{data} was made by PostgreSQL {found} and the embedded one is {POSTGRES_MAJOR}: dump and reload "
-                "it, or name another folder in SAGAJOBS_HOME"
+                f"{data} was made by PostgreSQL {found} and the embedded one is {POSTGRES_MAJOR}: "
+                "dump and reload it, or name another folder in SAGAJOBS_HOME"
             )
 
 

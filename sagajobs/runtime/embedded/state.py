@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOOK_EVERY = 0.02
-"""Seconds between two looks at a process that is not our child, for whose end nothing better can be awaited."""
+"""Seconds between two looks at a process that is not our child, whose end cannot be awaited otherwise."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+# What a person types, and CI with him. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Servers for `make test-servers`; the suite makes a database of its own on the first and drops it afterwards.
+TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
+TEST_REDIS_URL ?= redis://127.0.0.1:6379/13
+TEST_BROKER_URLS ?= redis://127.0.0.1:6379/12 amqp://guest:guest@127.0.0.1:5672//
+
+.PHONY: help install demo up test test-servers check format clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: $(VENV)/installed ## Make .venv with the package and its development extras
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'sagajobs needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 install'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: install ## Book 40 appointments through the real stack while things fail and workers are killed
+	$(BIN)/sagajobs demo
+
+up: install ## Run the whole stack until Ctrl-C
+	$(BIN)/sagajobs up
+
+test: install ## Run all tests, on servers of their own
+	$(BIN)/pytest
+
+test-servers: install ## Run the tests of engine and sagas against servers by URL, once for each broker
+	@set -e; for broker in $(TEST_BROKER_URLS); do \
+		echo "== broker: $${broker%%:*}"; \
+		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
+			$(BIN)/pytest tests/saga tests/booking tests/acceptance; \
+	done
+
+check: install ## Lint, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean: ## Remove what the targets above have made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

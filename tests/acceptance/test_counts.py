@@ -1,0 +1,123 @@
+"""What a saga costs, counted exactly (SPEC 8): messages, commits, queries."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
+
+from sagajobs import AppointmentCreationSaga
+from sagajobs.app import app
+from tests.support.waiting import wait_for
+
+BOOKING_QUERIES = {
+    "create_customer": 1,  # the insert; a customer who is known costs a read more
+    "create_appointment": 2,  # the lock of the staff member and the insert
+    "book_calcom": 2,  # the update of the appointment and its audit row
+    "assign_staff": 2,  # the match and the update
+}
+"""What the four steps ask the database for themselves."""
+
+
+@pytest.fixture
+def counted(workers, tmp_path):
+    """A worker that counts, and the counts of this process and of the worker together."""
+    counts = tmp_path / "counts.log"
+    counts.touch()
+    worker = workers(COUNT_FILE=str(counts))
+    here: list[str] = []
+    listeners = [
+        (Engine, "before_cursor_execute", lambda *args: here.append(f"query {' '.join(args[2].split())[:60]}")),
+        (Engine, "commit", lambda _connection: here.append("commit ")),
+    ]
+
+    def published(sender=None, **_):
+        here.append(f"message {sender}")
+
+    from celery.signals import before_task_publish
+
+    before_task_publish.connect(published)
+    for listener in listeners:
+        event.listen(*listener)
+
+    class Counts:
+        folder = worker.folder
+
+        def lines(self) -> list[str]:
+            return counts.read_text().splitlines() + here
+
+        def reset(self) -> None:
+            counts.write_text("")
+            here.clear()
+
+        def kinds(self) -> dict[str, int]:
+            return dict(Counter(line.partition(" ")[0] for line in self.lines()))
+
+    yield Counts()
+    for listener in listeners:
+        event.remove(*listener)
+    before_task_publish.disconnect(published)
+
+
+@pytest.fixture
+def look(app_engine):
+    """Ask the database without being counted."""
+    import psycopg2
+
+    url = app_engine.database.engine.url
+    connection = psycopg2.connect(**url.translate_connect_args(username="user", database="dbname"), **url.query)
+    connection.autocommit = True
+
+    def ask(query: str, *values):
+        with connection.cursor() as cursor:
+            cursor.execute(query, values)
+            return cursor.fetchone()[0]
+
+    yield ask
+    connection.close()
+
+
+def _run(counted, look, request, **start) -> dict[str, int]:
+    AppointmentCreationSaga.services.event_types.get(request["event_type_id"])
+    counted.reset()
+    handle = AppointmentCreationSaga.enqueue(request, **start)
+    if "session" in start:
+        counted.reset()  # what the caller's own transaction had cost
+        start["session"].commit()
+    wait_for(lambda: look("SELECT state FROM sagas WHERE id = %s", handle.id) == "completed")
+    return counted.kinds()
+
+
+def test_four_steps_of_which_one_external_cost_four_messages_and_six_commits(counted, look, booking, staff):
+    counts = _run(counted, look, booking(staff_id=staff[0]))
+    assert counts["message"] == 4, "n, none for start or end"
+    assert counts["commit"] == 1 + 3 + 2 * 1
+    start, staff_check = 1, 1
+    assert counts["query"] == start + staff_check + 3 * 2 + 1 * 3 + sum(BOOKING_QUERIES.values())
+
+
+def test_the_start_in_the_callers_transaction_costs_no_commit_of_its_own(counted, look, booking, app_engine):
+    with Session(app_engine.database.engine) as session:
+        counts = _run(counted, look, booking(), session=session)
+    assert counts["message"] == 4
+    callers_own = 1
+    assert counts["commit"] == callers_own + 3 + 2 * 1
+
+
+@pytest.mark.parametrize("step", ["create_customer", "book_calcom", "assign_staff"])
+def test_a_duplicate_message_costs_one_query_and_no_commit(counted, look, booking, staff, step):
+    _run(counted, look, booking(staff_id=staff[0]))
+    saga_id = look("SELECT id FROM sagas")
+    counted.reset()
+    sent = app.tasks[f"appointment_creation.{step}"].si(saga_id=str(saga_id)).set(queue="saga.steps").apply_async()
+    wait_for(lambda: counted.kinds().get("query"))
+    wait_for(lambda: _logged(counted, sent.id))
+    assert counted.kinds() == {"message": 1, "query": 1}
+
+
+def _logged(counted, task_id: str) -> bool:
+    """Tell whether the worker is done with a task."""
+    logs = "".join(log.read_text() for log in counted.folder.glob("worker-*.log"))
+    return f"[{task_id}] succeeded" in logs

@@ -1,0 +1,388 @@
+"""`AppointmentCreationSaga`: each way it can go, with the exact end of saga, appointment, customer and Cal.com."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from sagajobs import AppointmentCreationSaga, SagaCompensationException, SagaException, SagaHandle, SagaNotFinished
+from sagajobs.booking.creation import METADATA_KEY
+
+
+@pytest.fixture(autouse=True)
+def _impatient(request, monkeypatch):
+    """Look for a booking less patiently than in earnest, except where patience is what is tested."""
+    if "patient" not in request.keywords:
+        step = AppointmentCreationSaga.definition.step("book_calcom")
+        monkeypatch.setattr(step, "finder", replace(step.finder, over=0.2))
+        monkeypatch.setattr(step, "retry", replace(step.retry, base=0.05, max_delay=0.2))
+
+
+def appointments(db) -> list:
+    return db.execute(text("SELECT * FROM appointments ORDER BY id")).all()
+
+
+def customers(db) -> int:
+    return db.execute(text("SELECT count(*) FROM customers")).scalar_one()
+
+
+def audit(db) -> list[str]:
+    return [row.action for row in db.execute(text("SELECT action FROM audit_log ORDER BY id"))]
+
+
+def saga(db) -> SagaHandle:
+    return SagaHandle(str(db.execute(text("SELECT id FROM sagas ORDER BY created_at DESC LIMIT 1")).scalar_one()))
+
+
+def steps(handle) -> dict[str, str]:
+    return {name: str(step.state) for name, step in handle.record().steps.items()}
+
+
+ALL_DONE = dict.fromkeys(["create_customer", "create_appointment", "book_calcom", "assign_staff"], "done")
+
+
+def test_happy_path(booking, db, simulator, staff):
+    request = booking(notes="by the window", customer={"phone": "+4930123456"})
+    made = AppointmentCreationSaga.run(request)
+    handle = saga(db)
+    assert handle.status() == "completed"
+    assert handle.public_status() == "confirmed"
+    assert handle.result() == made
+    assert steps(handle) == ALL_DONE
+    assert (made.status, made.calcom_sync_status, made.staff_id) == ("scheduled", "synced", staff[0])
+    (booked,) = simulator.ledger()
+    assert booked["uid"] == made.calcom_v2_booking_id
+    assert booked["metadata"] == {METADATA_KEY: f"{handle.id}/book_calcom"}
+    assert booked["start"] == request["start"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert audit(db) == ["appointment.booked"]
+    (row,) = appointments(db)
+    assert (row.notes, row.deleted_at) == ("by the window", None)
+
+
+def test_a_customer_is_known_by_e_mail_in_any_case(booking, db):
+    AppointmentCreationSaga.run(booking(customer={"email": "one.person@secret.example"}))
+    AppointmentCreationSaga.run(booking(customer={"email": "One.Person@secret.example", "name": "Another Name"}))
+    assert customers(db) == 1
+    assert len({row.customer_id for row in appointments(db)}) == 1
+
+
+def test_an_event_type_with_several_lengths_gets_the_one_that_is_asked_for(booking, simulator):
+    made = AppointmentCreationSaga.run(booking(event_type_id=6, duration_minutes=60))
+    (booked,) = simulator.ledger()
+    assert booked["duration"] == 60
+    assert (made.ends_at - made.starts_at).total_seconds() == 3600
+
+
+def test_where_cal_com_wants_confirmation_the_appointment_stays_pending(booking, db):
+    made = AppointmentCreationSaga.run(booking(event_type_id=7))
+    assert (made.status, made.calcom_sync_status) == ("pending", "synced")
+    assert made.calcom_v2_booking_id is not None
+    assert saga(db).public_status() == "confirming"
+
+
+def test_the_same_booking_twice_where_cal_com_wants_confirmation_is_refused_and_the_first_one_stands(
+    booking, db, simulator
+):
+    request = booking(event_type_id=7)
+    AppointmentCreationSaga.run(request)
+    with pytest.raises(SagaException) as caught:
+        AppointmentCreationSaga.run(request)
+    assert type(caught.value.__cause__).__name__ == "AlreadyBooked"
+    assert len(simulator.standing()) == 1
+
+
+def test_nobody_matches_the_host_and_that_is_no_failure(booking, db):
+    made = AppointmentCreationSaga.run(booking())
+    assert made.staff_id is None
+    assert steps(saga(db)) == ALL_DONE
+    assert saga(db).record().results["assign_staff"]["reason"] == "no staff member matches Cal.com's host"
+
+
+def test_staff_that_cannot_be_assigned_is_recorded_and_the_booking_stands(booking, db, staff, app_engine):
+    """The host of event type 1 is busy in our own books, though Cal.com thinks that he is free."""
+    with app_engine.database.transaction() as connection:
+        request = booking(event_type_id=1)
+        connection.execute(
+            text(
+                "INSERT INTO customers (name, email, time_zone) VALUES ('x', 'x@x.example', 'UTC');"
+                "INSERT INTO appointments (customer_id, staff_id, event_type_id, starts_at, ends_at) "
+                "VALUES (1, :staff, 1, :start, CAST(:start AS timestamptz) + interval '30 min')"
+            ),
+            {"staff": staff[0], "start": request["start"]},
+        )
+    made = AppointmentCreationSaga.run(request)
+    assert made.staff_id is None
+    assert saga(db).status() == "completed"
+    assert steps(saga(db)) == ALL_DONE | {"assign_staff": "failed"}
+
+
+def _undone(db, simulator, *, uid: bool) -> None:
+    """Assert what a booking leaves that was undone after its appointment was made."""
+    (row,) = appointments(db)
+    assert (row.status, row.calcom_sync_status) == ("failed", "cancelled")
+    assert row.deleted_at is not None
+    assert (row.calcom_v2_booking_id is not None) == uid
+    assert customers(db) == 1, "a customer stays known"
+    assert simulator.standing() == []
+    assert "appointment.deleted" in audit(db)
+    assert saga(db).status() == "compensated"
+    assert saga(db).public_status() == "cancelled"
+
+
+def test_the_customer_cannot_be_created(booking, db, simulator, app_engine):
+    with _broken(app_engine, "customers"), pytest.raises(SagaException) as caught:
+        AppointmentCreationSaga.run(booking())
+    assert caught.value.failed_step == "create_customer"
+    assert saga(db).status() == "compensated"
+    assert (appointments(db), customers(db), simulator.ledger()) == ([], 0, [])
+
+
+def test_the_appointment_cannot_be_created(booking, db, simulator, app_engine):
+    """The seed's failure: the local insert fails (disk full), nothing must stay at Cal.com."""
+    with _broken(app_engine, "appointments"), pytest.raises(SagaException) as caught:
+        AppointmentCreationSaga.run(booking())
+    assert (caught.value.failed_step, caught.value.completed_steps) == ("create_appointment", ("create_customer",))
+    assert saga(db).status() == "compensated"
+    assert (appointments(db), customers(db), simulator.ledger()) == ([], 1, [])
+
+
+def test_the_slot_is_taken_here(booking, db, simulator, staff):
+    first = booking(staff_id=staff[0])
+    AppointmentCreationSaga.run(first)
+    with pytest.raises(SagaException, match="failed at step create_appointment") as caught:
+        AppointmentCreationSaga.run(booking(staff_id=staff[0], start=first["start"], event_type_id=2))
+    assert type(caught.value.__cause__).__name__ == "SlotNotFree"
+    assert len(appointments(db)) == 1
+    assert len(simulator.ledger()) == 1
+
+
+def test_the_slot_is_taken_at_cal_com(booking, db, simulator):
+    request = booking()
+    simulator.book(event_type_id=request["event_type_id"], start=request["start"].isoformat())
+    with pytest.raises(SagaException) as caught:
+        AppointmentCreationSaga.run(request)
+    assert type(caught.value.__cause__).__name__ == "SlotTaken"
+    assert len(simulator.standing()) == 1
+    simulator.reset()
+    _undone(db, simulator, uid=False)
+
+
+def test_cal_com_is_down_for_good(booking, db, simulator):
+    simulator.fault("create", "http_503", "before", count=50)
+    with pytest.raises(SagaException):
+        AppointmentCreationSaga.run(booking())
+    assert simulator.ledger() == []
+    _undone(db, simulator, uid=False)
+
+
+@pytest.mark.parametrize("kind", ["timeout", "drop", "http_500", "http_524", "malformed"])
+def test_booked_and_reported_as_failed_is_found_and_booked_once(booking, db, simulator, kind):
+    simulator.fault("create", kind, "after", count=1)
+    made = AppointmentCreationSaga.run(booking())
+    (booked,) = simulator.ledger()
+    assert (booked["uid"], booked["status"]) == (made.calcom_v2_booking_id, "accepted")
+    assert saga(db).status() == "completed"
+
+
+@pytest.mark.parametrize("kind", ["timeout", "drop", "http_500"])
+def test_not_booked_and_reported_as_failed_is_booked_once(booking, db, simulator, kind):
+    simulator.fault("create", kind, "before", count=1)
+    made = AppointmentCreationSaga.run(booking())
+    (booked,) = simulator.ledger()
+    assert booked["uid"] == made.calcom_v2_booking_id
+
+
+def test_a_rate_limit_spends_no_attempt(booking, db, simulator):
+    simulator.fault("create", "rate_limit", count=2, seconds=0.1)
+    AppointmentCreationSaga.run(booking())
+    assert saga(db).record().steps["book_calcom"].attempts == 1
+
+
+@pytest.mark.patient
+def test_a_replica_that_lags_does_not_make_us_book_twice(booking, db, simulator):
+    """Booked, then a time-out, and the first looks see nothing."""
+    simulator.switch(lag_ms=2500)
+    simulator.fault("create", "timeout", "after", count=1)
+    made = AppointmentCreationSaga.run(booking())
+    (booked,) = simulator.ledger()
+    assert booked["uid"] == made.calcom_v2_booking_id
+
+
+def test_the_booking_is_made_and_our_tables_refuse_it(booking, db, simulator, app_engine):
+    """The seed's orphan: booked at Cal.com, and the local record fails for good. It is cancelled there."""
+    refused = "UPDATE OF calcom_v2_booking_id"
+    with _broken(app_engine, "appointments", refused), pytest.raises(SagaException) as caught:
+        AppointmentCreationSaga.run(booking())
+    assert caught.value.failed_step == "book_calcom"
+    (booked,) = simulator.ledger()
+    assert booked["status"] == "cancelled"
+    _undone(db, simulator, uid=False)
+
+
+def test_a_caller_waits_so_long_and_the_workers_carry_on(booking, db, simulator, app_engine, worker):
+    simulator.fault("create", "http_503", "before", count=1)
+    with pytest.raises(SagaNotFinished, match="workers carry it on"):
+        AppointmentCreationSaga.run(booking(), patience=0.05)
+    assert saga(db).wait(30) == "completed"
+
+
+def test_cancelling_at_cal_com_is_refused_first_and_done_then(booking, db, simulator, app_engine):
+    with _late_failure(app_engine):
+        simulator.fault("cancel", "http_500", "after", count=1)
+        with pytest.raises(SagaException):
+            AppointmentCreationSaga.run(booking())
+    _undone(db, simulator, uid=True)
+
+
+def test_cancelling_at_cal_com_fails_for_good_and_a_person_is_asked(booking, db, simulator, app_engine, monkeypatch):
+    """Critical: the booking stands, so the appointment must not be deleted below it."""
+    undo = AppointmentCreationSaga.definition.step("book_calcom").undo
+    monkeypatch.setattr(undo, "retry", replace(undo.retry, max_attempts=2, base=0.05))
+    with _late_failure(app_engine):
+        simulator.fault("cancel", "http_503", "before", count=50)
+        with pytest.raises(SagaCompensationException) as caught:
+            AppointmentCreationSaga.run(booking())
+    assert list(caught.value.failed_compensations) == ["book_calcom"]
+    handle = saga(db)
+    assert (handle.status(), handle.public_status()) == ("manual_review_required", "needs us")
+    (row,) = appointments(db)
+    assert (row.status, row.deleted_at) == ("scheduled", None)
+    (case,) = db.execute(text("SELECT reason, urgent_at, evidence FROM review_cases")).all()
+    assert case.reason == "an undo failed"
+    assert case.urgent_at == row.starts_at, "the nearest appointment is the most urgent"
+    assert len(simulator.standing()) == 1
+
+
+# --- adoption: a phone agent has booked at Cal.com already ---
+
+
+def _booked_by_phone(simulator, request) -> str:
+    booked = simulator.book(
+        event_type_id=request["event_type_id"],
+        start=request["start"].isoformat(),
+        email=request["customer"]["email"],
+    )
+    return booked["uid"]
+
+
+def test_a_booking_that_was_brought_along_is_adopted(booking, db, simulator, staff):
+    request = booking()
+    uid = _booked_by_phone(simulator, request)
+    made = AppointmentCreationSaga.run(request | {"calcom_booking_uid": uid})
+    assert (made.calcom_v2_booking_id, made.status, made.staff_id) == (uid, "scheduled", staff[0])
+    assert len(simulator.ledger()) == 1
+    assert saga(db).record().results["book_calcom"]["adopted"] is True
+
+
+@pytest.mark.parametrize("table", ["customers", "appointments"])
+def test_a_booking_that_was_brought_along_is_cancelled_when_the_local_part_fails(
+    booking, db, simulator, app_engine, table
+):
+    request = booking()
+    uid = _booked_by_phone(simulator, request)
+    with _broken(app_engine, table), pytest.raises(SagaException):
+        AppointmentCreationSaga.run(request | {"calcom_booking_uid": uid})
+    (booked,) = simulator.ledger()
+    assert booked["status"] == "cancelled"
+    assert saga(db).status() == "compensated"
+
+
+def test_a_booking_that_does_not_exist_cannot_be_adopted(booking, db, simulator):
+    with pytest.raises(SagaException) as caught:
+        AppointmentCreationSaga.run(booking(calcom_booking_uid="nosuchbooking"))
+    assert type(caught.value.__cause__).__name__ == "NothingToAdopt"
+    assert simulator.ledger() == []
+    _undone(db, simulator, uid=False)
+
+
+def test_a_booking_for_another_time_is_neither_adopted_nor_cancelled(booking, db, simulator):
+    uid = _booked_by_phone(simulator, booking())
+    with pytest.raises(SagaException):
+        AppointmentCreationSaga.run(booking(calcom_booking_uid=uid))
+    (booked,) = simulator.ledger()
+    assert booked["status"] == "accepted", "not what was asked for, so not ours to cancel"
+    assert saga(db).status() == "compensated"
+
+
+def test_a_booking_is_adopted_once(booking, db, simulator):
+    request = booking()
+    uid = _booked_by_phone(simulator, request)
+    AppointmentCreationSaga.run(request | {"calcom_booking_uid": uid})
+    with pytest.raises(Exception, match="belongs to another appointment"):
+        AppointmentCreationSaga.run(request | {"calcom_booking_uid": uid})
+    assert len(simulator.standing()) == 1
+
+
+# --- all at once ---
+
+
+def _outcome(request) -> str:
+    try:
+        AppointmentCreationSaga.run(request)
+    except SagaException as error:
+        return type(error.__cause__).__name__
+    return "booked"
+
+
+def test_a_hundred_requests_for_one_slot_are_one_appointment_and_99_refusals(booking, db, simulator, staff):
+    first = booking(staff_id=staff[0])
+    requests = [booking(staff_id=staff[0], event_type_id=1, start=first["start"]) for _ in range(100)]
+    with ThreadPoolExecutor(20) as pool:
+        outcomes = list(pool.map(_outcome, requests))
+    assert sorted(outcomes) == ["SlotNotFree"] * 99 + ["booked"]
+    assert len(appointments(db)) == 1
+    assert len(simulator.ledger()) == 1
+
+
+def test_a_hundred_first_bookings_of_one_customer_are_one_customer(booking, db, simulator):
+    requests = [booking(customer={"email": "New.Customer@secret.example"}) for _ in range(100)]
+    with ThreadPoolExecutor(20) as pool:
+        outcomes = list(pool.map(_outcome, requests))
+    assert outcomes == ["booked"] * 100
+    assert customers(db) == 1
+    assert len(simulator.standing()) == 100
+
+
+# --- faults of the database, made by the database ---
+
+
+class _broken:  # noqa: N801 - reads as the state that it is
+    """While open, every write to a table fails as it would with a full disk."""
+
+    def __init__(self, engine, table: str, when: str = "INSERT OR UPDATE") -> None:
+        self._engine, self._table, self._when = engine, table, when
+
+    def _run(self, *statements: str) -> None:
+        with self._engine.database.transaction() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def __enter__(self) -> None:
+        self._run(
+            "CREATE OR REPLACE FUNCTION test_full() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = 'data_exception'; END $$",
+            f"CREATE TRIGGER test_full BEFORE {self._when} ON {self._table} FOR EACH ROW EXECUTE FUNCTION test_full()",
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._run(f"DROP TRIGGER test_full ON {self._table}")
+
+
+class _late_failure:  # noqa: N801 - reads as the state that it is
+    """While open, `assign_staff` counts as required and fails, so that everything before it is undone."""
+
+    def __init__(self, engine) -> None:
+        self._step = AppointmentCreationSaga.definition.step("assign_staff")
+
+    def __enter__(self) -> None:
+        def fail(_saga, _db):
+            raise ValueError("staff")
+
+        self._method = self._step.method
+        self._step.optional, self._step.method = False, fail
+
+    def __exit__(self, *_: object) -> None:
+        self._step.optional, self._step.method = True, self._method

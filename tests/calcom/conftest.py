@@ -1,0 +1,153 @@
+"""A simulator in a process of its own, for all tests of this folder, wiped before each."""
+
+import itertools
+import signal
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import requests
+
+from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.models import NewBooking
+
+API_KEY = "cal_test_simulator"
+
+# Whatever a test does with these, none of it may be seen in logs, errors or reprs.
+ATTENDEE = {
+    "attendee_name": "Zebulon Quagmire",
+    "attendee_email": "zebulon+x@quagmire.example",
+    "attendee_phone": "+4915112345678",
+    "attendee_time_zone": "Europe/Berlin",
+    "notes": "allergic to penguins",
+}
+
+
+class Simulator:
+    """A running simulator, by its control endpoints."""
+
+    def __init__(self, url):
+        self.url = url
+        self._http = requests.Session()
+
+    def close(self):
+        self._http.close()
+
+    def control(self, method, name, body=None, *, expect=(200, 201)):
+        answer = self._http.request(method, f"{self.url}/_simulator/{name}", json=body, timeout=10)
+        assert answer.status_code in expect, answer.text
+        return answer.json()
+
+    def ledger(self):
+        return self.control("GET", "ledger")["bookings"]
+
+    def calls(self):
+        return self.control("GET", "requests")["requests"]
+
+    def fault(self, operation, kind, when="before", **more):
+        if "probability" not in more:
+            more.setdefault("count", 1)
+        body = {"operation": operation, "kind": kind, "when": when, **more}
+        return self.control("POST", "faults", body)
+
+    def switch(self, **switches):
+        return self.control("POST", "switches", switches)
+
+    def reset(self, **body):
+        self.control("POST", "reset", body)
+
+    def api(self, method, path, body=None, *, version="2024-08-13", key=API_KEY, **query):
+        headers = {}
+        if version:
+            headers["cal-api-version"] = version
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        return self._http.request(method, self.url + path, json=body, params=query, headers=headers, timeout=10)
+
+
+@pytest.fixture(scope="session")
+def running_simulator():
+    with subprocess.Popen(
+        [sys.executable, "-m", "sagajobs.calcom.simulator", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        line = process.stdout.readline()
+        assert line.startswith("sagajobs simulator listening on http://127.0.0.1:"), line
+        simulator = Simulator(line.split()[-1])
+        yield simulator
+        simulator.close()
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def simulator(running_simulator):
+    running_simulator.reset()
+    return running_simulator
+
+
+@pytest.fixture
+def client(simulator):
+    with CalcomClient(simulator.url, API_KEY, connect_timeout=2, read_timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+def hasty(simulator):
+    """A client that gives up after a fifth of a second."""
+    with CalcomClient(simulator.url, API_KEY, connect_timeout=2, read_timeout=0.2) as client:
+        yield client
+
+
+@pytest.fixture
+def free_port():
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def tomorrow():
+    return datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+@pytest.fixture
+def new(tomorrow):
+    """Make bookings of event type 1, each at another time unless told otherwise."""
+    hours = itertools.count()
+
+    def make(**fields):
+        start = tomorrow + timedelta(hours=next(hours))
+        return NewBooking(**{"event_type_id": 1, "start": start, **ATTENDEE, **fields})
+
+    return make
+
+
+@pytest.fixture
+def secrets():
+    """Everything that must not be seen: the key, and all about the attendee, as plain text and in URLs."""
+    return [
+        API_KEY,
+        "Zebulon",
+        "Quagmire",
+        "quagmire.example",
+        "zebulon%2Bx",
+        "4915112345678",
+        "penguins",
+    ]
+
+
+@pytest.fixture
+def book(simulator, tomorrow):
+    """POST a booking of event type 1 for tomorrow; fields given replace or add."""
+
+    def post(*, key="cal_test_simulator", version="2024-08-13", **fields):
+        attendee = {"name": "Ann Attendee", "email": "ann@example.com", "timeZone": "Europe/Berlin"}
+        body = {"eventTypeId": 1, "start": tomorrow.isoformat(), "attendee": attendee, **fields}
+        body = {name: value for name, value in body.items() if value is not ...}
+        return simulator.api("POST", "/v2/bookings", body, key=key, version=version)
+
+    return post

@@ -1,0 +1,139 @@
+"""Starting a saga: in its own transaction or in the caller's, once or again with the same key."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from sagajobs.errors import IdempotencyConflict, InvalidInput, SagaNotFound
+from sagajobs.saga import SagaHandle
+from tests.support.sagas import Scripted
+
+
+class Hints:
+    """A publisher that only remembers: what would have been sent, when."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def add(self, kind):
+        pass
+
+    def steps(self, kind, saga_id, stage):
+        self.sent.append(saga_id)
+
+    def compensation(self, kind, saga_id):
+        raise AssertionError("nothing is undone here")
+
+
+@pytest.fixture
+def hints(app_engine, world, monkeypatch) -> Hints:
+    hints = Hints()
+    monkeypatch.setattr(app_engine, "publisher", hints)
+    yield hints
+    for (saga_id,) in _sagas(app_engine):
+        app_engine.drive(Scripted, saga_id)
+
+
+def _sagas(app_engine):
+    with app_engine.database.reading() as connection:
+        return [(str(row.id),) for row in connection.execute(text("SELECT id FROM sagas"))]
+
+
+def test_the_hint_follows_the_commit(app_engine, hints):
+    handle = Scripted.enqueue({})
+    assert hints.sent == [handle.id]
+    assert handle.created
+    assert handle.status() == "pending"
+
+
+def test_in_the_callers_transaction_the_hint_waits_for_his_commit(app_engine, hints):
+    with Session(app_engine.database.engine) as session:
+        handle = Scripted.enqueue({}, session=session)
+        assert hints.sent == []
+        with pytest.raises(SagaNotFound):
+            handle.status()
+        session.commit()
+        assert hints.sent == [handle.id]
+        session.execute(text("SELECT 1"))
+        session.commit()
+    assert hints.sent == [handle.id], "once, not at every later commit"
+
+
+def test_rolled_back_with_the_caller_the_saga_never_was(app_engine, hints):
+    with Session(app_engine.database.engine) as session:
+        Scripted.enqueue({}, session=session)
+        session.rollback()
+        session.execute(text("SELECT 1"))
+        session.commit()
+    assert hints.sent == []
+    assert _sagas(app_engine) == []
+
+
+def test_a_savepoint_released_is_no_commit(app_engine, hints):
+    with Session(app_engine.database.engine) as session:
+        with session.begin_nested():
+            handle = Scripted.enqueue({}, session=session)
+        assert hints.sent == []
+        with session.begin_nested():
+            session.execute(text("SELECT 1"))
+        assert hints.sent == []
+        session.commit()
+    assert hints.sent == [handle.id]
+
+
+def test_the_same_key_leads_to_the_first_saga(hints):
+    first = Scripted.enqueue({"skip": True}, idempotency_key="order-1")
+    second = Scripted.enqueue({"skip": True}, idempotency_key="order-1")
+    assert (second.id, second.created) == (first.id, False)
+    assert hints.sent == [first.id]
+
+
+def test_the_same_key_with_another_input_is_refused(hints):
+    first = Scripted.enqueue({"skip": True}, idempotency_key="order-1")
+    with pytest.raises(IdempotencyConflict, match=first.id):
+        Scripted.enqueue({"skip": False}, idempotency_key="order-1")
+
+
+def test_a_hundred_starts_with_one_key_at_once_are_one_saga(app_engine, hints):
+    with ThreadPoolExecutor(16) as pool:
+        handles = list(pool.map(lambda _: Scripted.enqueue({}, idempotency_key="rush"), range(100)))
+    assert len({handle.id for handle in handles}) == 1
+    assert sum(handle.created for handle in handles) == 1
+    assert len(_sagas(app_engine)) == 1
+
+
+def test_bad_input_writes_nothing(app_engine, hints):
+    with pytest.raises(InvalidInput, match="skip"):
+        Scripted.enqueue({"skip": "perhaps"})
+    assert _sagas(app_engine) == []
+
+
+def test_no_broker_is_no_error(app_engine, world, monkeypatch, caplog):
+    """A publisher that cannot reach the broker leaves the hint to the sweep."""
+    from celery import Celery
+
+    from sagajobs.saga import Canvas, Database, Engine
+
+    monkeypatch.setattr(Scripted, "engine", app_engine)
+    lonely = Engine(Database(lambda: app_engine.database.engine.url.render_as_string(hide_password=False)))
+    kind = type(Scripted)("Lonely", (Scripted,), {"name": "lonely", "Input": Scripted.Input})
+    lonely.register(kind, world)
+    app = Celery("lonely", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    app.conf.broker_transport_options = {"max_retries": 1, "socket_connect_timeout": 0.5}
+    Canvas(app, lonely)
+    handle = kind.enqueue({})
+    assert handle.status() == "pending"
+    assert "left to the sweep" in caplog.text
+    lonely.drive(kind, handle.id)
+    lonely.database.close()
+
+
+def test_a_handle_needs_only_an_id(hints):
+    handle = Scripted.enqueue({})
+    assert SagaHandle(handle.id).status() == "pending"
+    with pytest.raises(SagaNotFound, match="no saga"):
+        SagaHandle("00000000-0000-0000-0000-000000000000").status()

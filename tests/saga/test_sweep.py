@@ -1,0 +1,68 @@
+"""The recovery sweep by itself, with no worker about."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sqlalchemy import text
+
+from sagajobs.saga.sweep import LONGEST_SILENCE, recover
+from tests.support.sagas import Pivoting, Scripted, record
+
+pytestmark = pytest.mark.usefixtures("world", "_clean_broker")
+
+
+def test_a_slow_queue_is_not_taken_for_a_dead_worker(app_engine):
+    """Hints that bring nothing about come ever more rarely, up to ten minutes apart."""
+    handle = record(Scripted, {})
+    silences = []
+    for _ in range(12):
+        with app_engine.database.transaction() as connection:
+            connection.execute(text("UPDATE sagas SET next_at = saga_now()"))
+        assert recover(app_engine) == 1
+        assert recover(app_engine) == 0, "not due again at once"
+        with app_engine.database.reading() as connection:
+            left = connection.execute(text("SELECT extract(epoch FROM next_at - saga_now()) FROM sagas")).scalar_one()
+        silences.append(round(float(left)))
+    assert silences == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]
+    assert silences[-1] == LONGEST_SILENCE
+    app_engine.drive(Scripted, handle.id)
+
+
+def test_progress_forgets_the_hints(app_engine):
+    handle = record(Scripted, {})
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE sagas SET hints = 9"))
+    app_engine.executor.forward(Scripted, Scripted.definition.steps[0], handle.id)
+    assert handle.record().hints == 0
+    app_engine.drive(Scripted, handle.id)
+
+
+def test_two_sweeps_at_once_take_each_saga_once(world, app_engine, _clean_broker):
+    handles = [record(Scripted, {}) for _ in range(50)]
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE sagas SET next_at = saga_now()"))
+    taken: list[int] = []
+    sweeps = [threading.Thread(target=lambda: taken.append(recover(app_engine))) for _ in range(4)]
+    for sweep in sweeps:
+        sweep.start()
+    for sweep in sweeps:
+        sweep.join()
+    assert sum(taken) == 50
+    for handle in handles:
+        app_engine.drive(Scripted, handle.id)
+
+
+def test_one_saga_that_cannot_be_taken_up_does_not_stop_the_sweep(
+    world, app_engine, monkeypatch, _clean_broker, caplog
+):
+    handles = [record(Scripted, {}), record(Pivoting, {}), record(Scripted, {})]
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE sagas SET next_at = saga_now()"))
+    monkeypatch.delitem(app_engine.kinds, "pivoting")
+    assert recover(app_engine) == 2
+    assert "which this worker does not know" in caplog.text
+    monkeypatch.undo()
+    for handle, kind in zip(handles, (Scripted, Pivoting, Scripted), strict=True):
+        app_engine.drive(kind, handle.id)

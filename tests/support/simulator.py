@@ -1,0 +1,47 @@
+"""The Cal.com simulator as a test sees it: faults set, ledger read, over the same socket as everybody else."""
+
+from __future__ import annotations
+
+import requests
+
+STANDING = ("accepted", "pending")
+
+
+class Simulator:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def reset(self, **world: object) -> None:
+        requests.post(f"{self.url}/_simulator/reset", json=world or None, timeout=5).raise_for_status()
+
+    def fault(self, operation: str, kind: str, when: str = "before", **how: object) -> None:
+        body = {"operation": operation, "kind": kind, "when": when, **(how or {"count": 1})}
+        reply = requests.post(f"{self.url}/_simulator/faults", json=body, timeout=5)
+        assert reply.ok, reply.text
+
+    def heal(self) -> None:
+        requests.delete(f"{self.url}/_simulator/faults", timeout=5).raise_for_status()
+
+    def switch(self, **switches: object) -> None:
+        requests.post(f"{self.url}/_simulator/switches", json=switches, timeout=5).raise_for_status()
+
+    def ledger(self) -> list[dict]:
+        return requests.get(f"{self.url}/_simulator/ledger", timeout=5).json()["bookings"]
+
+    def standing(self) -> list[dict]:
+        return [booking for booking in self.ledger() if booking["status"] in STANDING]
+
+    def book(self, *, event_type_id: int, start: str, email: str = "somebody@elsewhere.example") -> dict:
+        """Book as somebody else would, past us."""
+        reply = requests.post(
+            f"{self.url}/v2/bookings",
+            json={
+                "eventTypeId": event_type_id,
+                "start": start,
+                "attendee": {"name": "Somebody Else", "email": email, "timeZone": "UTC"},
+            },
+            headers={"cal-api-version": "2024-08-13"},
+            timeout=5,
+        )
+        assert reply.status_code == 201, reply.text
+        return reply.json()["data"]
