@@ -1,12 +1,15 @@
 """Sagas on Celery: keep a PostgreSQL database and a failing HTTP API in step.
 
-The names below are the public ones. They are loaded when they are first used, so that `import sagajobs` costs nothing
-and the parts that need no Celery (the simulator, the keepers of the embedded servers) do not load it.
+The names below are the public ones. They are loaded when they are first used: every `celery …` process on a machine
+imports this package for its command-line plug-in, other projects' workers too, which must neither read our settings
+nor pay for them, and the parts that need no Celery (the simulator, the embedded servers' keepers) do not load it.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,20 +59,36 @@ __all__ = [
     "step",
 ]
 
-_IN_BOOKING = ("Appointment", "AppointmentCreationSaga", "BookingRequest", "Customer")
-_IN_SAGA = ("RetryPolicy", "Saga", "SagaHandle", "SagaOrchestrator", "SagaState", "step")
+_HOMES = ("sagajobs.errors", "sagajobs.saga", "sagajobs.booking")
+"""Where the names above come from, `app` apart."""
+
+
+class _Package(ModuleType):
+    """This package; importing its submodule `app` must not put the module in the place of the Celery app."""
+
+    @property
+    def app(self) -> Any:
+        return importlib.import_module("sagajobs.app").app
+
+    @app.setter
+    def app(self, _submodule: ModuleType) -> None:
+        """Take no notice of what the import system binds here."""
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # The application is wired first, whatever is asked for: a saga without its engine could not be started.
-    application = importlib.import_module("sagajobs.app")
-    if name == "app":
-        return application.app
-    home = "booking" if name in _IN_BOOKING else "saga" if name in _IN_SAGA else "errors"
-    return getattr(importlib.import_module(f"sagajobs.{home}"), name)
+    importlib.import_module("sagajobs.app")  # wires the sagas: one without its engine cannot be started
+    for home in _HOMES:
+        module = importlib.import_module(home)
+        if hasattr(module, name):
+            globals()[name] = getattr(module, name)
+            return globals()[name]
+    raise AssertionError(f"{name} is exported and has no home")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
+from celery.utils.imports import cwd_in_path
 
 from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.booking.services import BookingServices, EventTypes
@@ -58,15 +59,18 @@ def _engine() -> Engine:
 
 
 def _configuration() -> dict[str, Any]:
-    return celery_defaults(settings(), servers().broker)
+    # Celery looks at added defaults before it looks at the configuration that is to go beyond them.
+    own = app.loader.conf
+    return {name: value for name, value in celery_defaults(settings(), servers().broker).items() if name not in own}
 
 
 engine = _engine()
 
 app = Celery("sagajobs", set_as_current=False)
 app.add_defaults(_configuration)
-if importlib.util.find_spec("celeryconfig") is not None:
-    app.config_from_object("celeryconfig")
+with cwd_in_path():  # as Celery's own loader does: the `celery` program does not have the current folder in its path
+    if importlib.util.find_spec("celeryconfig") is not None:
+        app.config_from_object("celeryconfig")
 
 Canvas(app, engine)
 

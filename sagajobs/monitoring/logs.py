@@ -27,6 +27,8 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Their debug records quote URLs with addresses in them, and statements.
-    for noisy in ("urllib3", "redis", "amqp", "kombu", "sqlalchemy"):
+    # Their debug records quote URLs with addresses in them.
+    for noisy in ("urllib3", "redis", "amqp", "kombu"):
         logging.getLogger(noisy).setLevel(max(logging.INFO, root.level))
+    # At INFO it writes down every statement.
+    logging.getLogger("sqlalchemy").setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,90 @@
+"""How things are shown: tables for a terminal or a pipe, JSON, and times as a person reads them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_ANY_WIDTH = 10_000
+"""Columns: a terminal in which every table fits."""
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+"""The option of every command that shows something."""
+
+
+def print_json(document: Any) -> None:
+    """Print a document, with times in ISO 8601."""
+    click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Sequence[str] = (), err: bool = False
+) -> None:
+    """Print rows below headings: a drawn table on a terminal that is wide enough, else aligned columns.
+
+    Args:
+        headings: one per column.
+        rows: cells as text; shown as they are, whatever they look like to rich.
+        styles: rich's style per row, for a terminal.
+        err: print to standard error.
+    """
+    stream = sys.stderr if err else sys.stdout
+    # A person looks at a terminal; a pipe gets no colours, no boxes, and every character.
+    if stream.isatty():
+        table = Table()
+        for heading in headings:
+            table.add_column(heading, no_wrap=True)
+        for number, row in enumerate(rows):
+            table.add_row(*map(Text, row), style=styles[number] if styles else None)
+        console = Console(file=stream)
+        # In a narrow terminal rich would cut the cells, and an id that is cut cannot be copied.
+        if console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum <= console.width:
+            console.print(table)
+            return
+    for line in aligned([headings, *rows]):
+        click.echo(line, file=stream)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines whose columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def span(seconds: float | None) -> str:
+    """Say how long something takes: ``0.25 s``, ``12 s``, ``3 min 5 s``, ``2 h 10 min``, ``4 d 3 h``."""
+    if seconds is None:
+        return "-"
+    if seconds < 0:
+        return f"-{span(-seconds)}"
+    if seconds < _MINUTE:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - one digit before the point
+    whole = int(seconds)
+    for unit, name, smaller, smaller_name in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", 1, "s"),
+    ):
+        if whole >= unit:
+            rest = whole % unit // smaller
+            return f"{whole // unit} {name}" + (f" {rest} {smaller_name}" if rest else "")
+    raise AssertionError("a minute is the smallest unit")
+
+
+def moment(at: datetime | None) -> str:
+    """Say when something was, with its offset from UTC."""
+    return "-" if at is None else at.isoformat(sep=" ", timespec="seconds")

@@ -1,0 +1,18 @@
+"""`sagas`: the commands on sagas, for `sagajobs sagas …` and, as a plug-in, for `celery -A … sagas …`."""
+
+from __future__ import annotations
+
+import click
+
+from sagajobs.cli.groups import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_at={
+        "list": "sagajobs.cli.listing:list_sagas",
+        "show": "sagajobs.cli.timeline:show",
+    },
+)
+def sagas() -> None:
+    """Look at sagas: which there are, and what happened to one."""

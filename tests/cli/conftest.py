@@ -1,0 +1,262 @@
+"""Real processes on embedded servers; one home for the whole session, kept alive by a process that uses it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import sqlalchemy
+
+BIN = Path(sys.executable).parent
+
+_HOLD = """
+import sys
+from pathlib import Path
+from sagajobs.runtime.embedded import acquire
+for component in ("postgres", "redis", "simulator"):
+    print(acquire(component, Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+
+_BOOK = """
+import json, sys
+from datetime import UTC, datetime, timedelta
+from sqlalchemy import text
+from sagajobs import AppointmentCreationSaga, BookingRequest, Customer, SagaException
+from sagajobs.app import engine
+how, numbers = sys.argv[1], [int(number) for number in sys.argv[2:]]
+with engine.database.transaction() as db:
+    db.execute(text("INSERT INTO staff (id, name, email) VALUES (1, 'Host', 'h@example.com') ON CONFLICT DO NOTHING"))
+first = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+ids = []
+for number in numbers:
+    request = BookingRequest(
+        customer=Customer(name="Mia Secret", email=f"mia.secret{number}@example.org"),
+        event_type_id=1, start=first + timedelta(hours=number), duration_minutes=30, staff_id=1)
+    if how == "enqueue":
+        handle = AppointmentCreationSaga.enqueue(request)
+        ids.append([handle.id, handle.wait(60)])
+    elif how == "record":
+        with engine.database.transaction() as connection:
+            from sqlalchemy.orm import Session
+            with Session(connection) as session:  # never told to commit: nobody is hinted
+                ids.append([AppointmentCreationSaga.enqueue(request, session=session).id, "pending"])
+    else:
+        try:
+            AppointmentCreationSaga.run(request)
+        except SagaException as error:
+            print(error, file=sys.stderr)
+print(json.dumps(ids))
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program said, and its exit status."""
+
+    out: str
+    err: str
+    status: int
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@dataclass
+class Shell:
+    """Runs our programs in one home."""
+
+    home: Path
+    extra: dict[str, str]
+
+    @property
+    def env(self) -> dict[str, str]:
+        ours = ("SAGAJOBS_", "CELERY_", "FLOWER_", "C_FORCE", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        return {**inherited, "SAGAJOBS_HOME": str(self.home), "TERM": "xterm", **self.extra}
+
+    @property
+    def program(self) -> Path:
+        return BIN / "sagajobs"
+
+    def with_env(self, **extra: str) -> Shell:
+        return Shell(self.home, {**self.extra, **extra})
+
+    def run(self, *argv: str, cwd: Path | None = None, timeout: float = 60) -> Result:
+        done = subprocess.run(
+            [str(BIN / argv[0]), *argv[1:]],
+            env=self.env,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Result(done.stdout, done.stderr, done.returncode)
+
+    def sagajobs(self, *argv: str, **options) -> Result:
+        return self.run("sagajobs", *argv, **options)
+
+    def at_once(self, *commands: list[str]) -> list[Result]:
+        """Run several commands, a few at a time: most of each is spent on importing."""
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda argv: self.sagajobs(*argv), commands))
+
+    def in_terminal(self, *argv: str, columns: int = 160) -> str:
+        """Run `sagajobs` with a terminal as its standard output, and return what it wrote there."""
+        ours, theirs = os.openpty()
+        try:
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+            with subprocess.Popen(
+                [str(BIN / "sagajobs"), *argv], env=self.env, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL
+            ) as process:
+                os.close(theirs)
+                written = b""
+                while chunk := _read(ours):
+                    written += chunk
+                assert process.wait(30) == 0, written
+        finally:
+            os.close(ours)
+        return written.decode()
+
+    def book(self, how: str, *numbers: int) -> list[list[str]]:
+        """Book appointments that begin so many hours from now tomorrow; return ids and states."""
+        done = self.run("python", "-c", _BOOK, how, *map(str, numbers))
+        assert done.status == 0, done.err
+        return json.loads(done.out)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # EIO: the other end of the terminal is closed
+        return b""
+
+
+def eventually(check: Callable[[], object], what: str, timeout: float = 30) -> object:
+    """Wait until `check` returns something true, and return that."""
+    give_up_at = time.monotonic() + timeout
+    while not (found := check()):
+        assert time.monotonic() < give_up_at, f"{what}: not within {timeout:g} s"
+        time.sleep(0.05)
+    return found
+
+
+def living_in(home: Path) -> list[str]:
+    """Return every process that was started for `home`, us apart."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = process.environ().get("SAGAJOBS_HOME") == str(home) or str(home) in " ".join(process.cmdline())
+            if told and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+@pytest.fixture(scope="session", name="eventually")
+def eventually_fixture():
+    return eventually
+
+
+@pytest.fixture(scope="session", name="living_in")
+def living_in_fixture():
+    return living_in
+
+
+@pytest.fixture(scope="session")
+def make_home():
+    """Makes home folders that are removed at the end, once nothing runs in them any more."""
+    homes: list[Path] = []
+
+    def make() -> Path:
+        # Not below pytest's own folder: as root, PostgreSQL runs as another user, who could not get in there.
+        home = Path(tempfile.mkdtemp(prefix="sagajobs-cli-"))
+        home.chmod(0o711)
+        homes.append(home)
+        return home
+
+    yield make
+    for home in homes:
+        eventually(lambda home=home: not living_in(home), f"the end of everything in {home}")
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def shell(make_home):
+    """A home whose servers run for the whole session."""
+    home = make_home()
+    result = Shell(home, {"SAGAJOBS_CALCOM_READ_TIMEOUT": "2"})
+    with subprocess.Popen(
+        [str(BIN / "python"), "-c", _HOLD, str(home)],
+        env=result.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        result.postgres, result.redis, result.simulator = (holder.stdout.readline().strip() for _ in range(3))
+        yield result
+        holder.communicate()
+
+
+@pytest.fixture
+def database(shell):
+    """The URL of a new, empty database."""
+    name = f"t{uuid.uuid4().hex}"
+    admin = sqlalchemy.create_engine(shell.postgres, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return shell.postgres.replace("/sagajobs?", f"/{name}?")
+
+
+@pytest.fixture
+def sql(shell):
+    """Runs a statement in the session's database, or in another one, and returns the rows if there are any."""
+
+    def run(statement: str, url: str | None = None, **values):
+        engine = sqlalchemy.create_engine(url or shell.postgres)
+        with engine.begin() as connection:
+            done = connection.execute(sqlalchemy.text(statement), values)
+            rows = done.all() if done.returns_rows else []
+        engine.dispose()
+        return rows
+
+    return run
+
+
+@pytest.fixture
+def one_line():
+    """Checks that a command failed with one clear line and nothing else."""
+
+    def check(result: Result, *words: str, status: int = 1) -> None:
+        assert result.status == status, result
+        assert result.err.startswith("Error: ")
+        assert result.err.count("\n") == 1, result.err
+        assert "Traceback" not in result.out + result.err
+        for word in words:
+            assert word in result.err
+
+    return check
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "demo: runs the whole demonstration, some 30 s")

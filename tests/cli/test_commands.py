@@ -1,0 +1,153 @@
+"""The small commands, and how errors are told."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+
+import requests
+
+COMMANDS = ["demo", "up", "sagas", "invariants", "sweep", "settings", "db", "simulator"]
+
+
+def test_help_needs_no_right_setting_and_no_server(shell):
+    wrong = shell.with_env(SAGAJOBS_STALL_AFTER="soon", SAGAJOBS_NONSENSE="1")
+    commands = [[], *([name] for name in COMMANDS), ["sagas", "list"], ["sagas", "show"], ["db", "upgrade"]]
+    first, *others = wrong.at_once(*([*command, "--help"] for command in commands))
+    for done in (first, *others):
+        assert (done.status, done.err) == (0, "")
+        assert done.out.startswith("Usage: sagajobs")
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} +\S", first.out, re.MULTILINE)
+
+
+def test_version(shell):
+    assert re.fullmatch(r"sagajobs, version \d+\.\d+\.\d+\n", shell.sagajobs("--version").out)
+
+
+def test_an_unknown_command_is_a_usage_error(shell):
+    done = shell.sagajobs("sgas")
+    assert done.status == 2
+    assert "No such command 'sgas'" in done.err
+
+
+def test_a_wrong_setting_is_one_line_without_its_value(shell, one_line):
+    commands = [["settings"], ["sagas", "list"], ["db", "current"], ["sweep"], ["up"], ["demo"]]
+    for done in shell.with_env(SAGAJOBS_STALL_AFTER="hunter2").at_once(*commands):
+        one_line(done, "SAGAJOBS_STALL_AFTER")
+        assert "hunter2" not in done.err
+
+
+def test_a_server_that_is_not_there_is_one_line(shell, one_line):
+    there = shell.with_env(
+        SAGAJOBS_DATABASE_URL="postgresql://someone:hunter2@127.0.0.1:9/nothing",
+        SAGAJOBS_CALCOM_URL="http://127.0.0.1:9",
+        SAGAJOBS_CALCOM_API_KEY="k",
+    )
+    for done in there.at_once(["sagas", "list"], ["invariants"], ["db", "upgrade"], ["sweep"], ["up"]):
+        one_line(done, "SAGAJOBS_DATABASE_URL", "127.0.0.1:9")
+        assert "hunter2" not in done.err
+
+
+def test_a_sweep_needs_its_broker(shell, one_line):
+    done = shell.with_env(SAGAJOBS_BROKER_URL="redis://127.0.0.1:9/0").sagajobs("sweep")
+    one_line(done, "SAGAJOBS_BROKER_URL")
+
+
+def test_settings_are_listed_without_secrets(shell):
+    there = shell.with_env(
+        SAGAJOBS_DATABASE_URL="postgresql://u:hunter2@h/d", SAGAJOBS_SENTRY_DSN="https://hunter2@s/1"
+    )
+    rows = {row["variable"]: row for row in there.sagajobs("settings", "--json").json}
+    assert rows["SAGAJOBS_DATABASE_URL"]["source"] == "environment"
+    assert rows["SAGAJOBS_HOME"]["value"] == str(shell.home)
+    assert set(rows["SAGAJOBS_HOME"]) == {"variable", "value", "source", "meaning"}
+    plain = there.sagajobs("settings")
+    assert plain.status == 0
+    assert "hunter2" not in plain.out + json.dumps(rows)
+    assert [line.split()[0] for line in plain.out.splitlines()] == ["setting", *rows]
+    assert "SAGAJOBS_STALL_AFTER" in there.in_terminal("settings")
+
+
+def test_an_embedded_database_is_brought_up_to_date_on_the_way(shell, sql):
+    assert shell.sagajobs("invariants").status == 0
+    assert sql("SELECT count(*) FROM alembic_version")[0][0] == 1
+
+
+def test_a_database_by_url_is_upgraded_when_somebody_says_so(shell, database, one_line):
+    there = shell.with_env(SAGAJOBS_DATABASE_URL=database)
+    one_line(there.sagajobs("sagas", "list"), "no tables", "sagajobs db upgrade")
+    assert "no tables" in there.sagajobs("db", "current").out
+    first, second = there.sagajobs("db", "upgrade"), there.sagajobs("db", "upgrade")
+    assert first.out.startswith("upgraded to ")
+    assert second.out.startswith("already up to date: ")
+    assert "up to date" in there.sagajobs("db", "current").out
+    assert there.sagajobs("sagas", "list", "--json").json == []
+
+
+def test_a_database_of_a_newer_version_is_one_line(shell, database, sql, one_line):
+    there = shell.with_env(SAGAJOBS_DATABASE_URL=database)
+    there.sagajobs("db", "upgrade")
+    sql("UPDATE alembic_version SET version_num = '9999'", database)
+    one_line(there.sagajobs("db", "upgrade"), "9999")
+    one_line(there.sagajobs("invariants"), "is at revision 9999")
+
+
+def test_what_the_database_says_is_one_line(shell, database, sql, one_line):
+    there = shell.with_env(SAGAJOBS_DATABASE_URL=database)
+    there.sagajobs("db", "upgrade")
+    sql("DROP TABLE saga_steps", database)
+    one_line(there.sagajobs("sagas", "list"), "the database failed", "saga_steps")
+
+
+def test_invariants_that_hold(shell):
+    done = shell.sagajobs("invariants", "--json")
+    assert done.status == 0
+    assert [(one["number"], one["rows"], one["examples"]) for one in done.json] == [(1, 0, []), (2, 0, []), (3, 0, [])]
+    assert "no orphaned Cal.com bookings" in shell.sagajobs("invariants").out
+
+
+def test_an_invariant_that_is_broken(shell, database, sql):
+    there = shell.with_env(SAGAJOBS_DATABASE_URL=database)
+    there.sagajobs("db", "upgrade")
+    sql("ALTER TABLE appointments DROP CONSTRAINT ck_appointments_no_orphaned_appointment", database)
+    sql("INSERT INTO customers (name, email, time_zone) VALUES ('n', 'e@example.org', 'UTC')", database)
+    sql(
+        "INSERT INTO appointments (customer_id, event_type_id, starts_at, ends_at, status) "
+        "SELECT id, 1, now(), now() + interval '1 hour', 'scheduled' FROM customers",
+        database,
+    )
+    done = there.sagajobs("invariants", "--json")
+    assert done.status == 2
+    assert [one["rows"] for one in done.json] == [0, 1, 0]
+    assert done.json[1]["examples"] == [1]
+    plain = there.sagajobs("invariants")
+    assert plain.status == 2
+    assert re.search(r"^2 no orphaned local appointments +no +1 +1$", plain.out, re.MULTILINE)
+
+
+def test_a_sweep_hints_at_what_stands_still(shell, sql):
+    ((saga_id, _),) = shell.book("record", 20)
+    sql("UPDATE sagas SET next_at = saga_now() - interval '1 s' WHERE id = CAST(:id AS uuid)", id=saga_id)
+    assert shell.sagajobs("sweep", "--json").json == {"hinted": 1}
+    assert shell.sagajobs("sweep").out == "0 sagas hinted at\n"
+    assert sql("SELECT hints FROM sagas WHERE id = CAST(:id AS uuid)", id=saga_id)[0][0] == 1
+    sql("DELETE FROM sagas WHERE id = CAST(:id AS uuid)", id=saga_id)
+
+
+def test_the_simulator_runs_until_it_is_told_to_stop(shell):
+    argv = [str(shell.program), "simulator", "--port", "0"]
+    with subprocess.Popen(argv, env=shell.env, stdout=subprocess.PIPE, text=True) as simulator:
+        url = re.match(r"sagajobs simulator listening on (http://127\.0\.0\.1:\d+) ", simulator.stdout.readline())[1]
+        assert requests.get(f"{url}/_simulator/ledger", timeout=5).json() == {"bookings": []}
+        simulator.send_signal(signal.SIGTERM)
+        assert simulator.wait(10) == 0
+
+
+def test_a_port_that_is_taken_is_one_line(shell, one_line):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        one_line(shell.sagajobs("simulator", "--port", str(port)), f"cannot listen on 127.0.0.1:{port}")

@@ -1,0 +1,63 @@
+"""`sagajobs demo`."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.demo
+
+
+def test_the_demonstration(shell, make_home, living_in, eventually, one_line):
+    there = shell.with_env(
+        SAGAJOBS_HOME=str(home := make_home()), SAGAJOBS_DATABASE_URL="postgresql://not.used.example/x"
+    )
+    argv = [str(there.program), "demo", "--json"]
+    with subprocess.Popen(argv, env=there.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        eventually((home / "demo" / "logs" / "worker-1.log").exists, "the start")
+        one_line(there.sagajobs("demo"), "sagajobs demo is running", str(home))
+        out, err = first.communicate(timeout=120)
+    assert first.returncode == 0, err
+    assert out.count("\n") == 1
+    counted = json.loads(out)
+    assert counted.pop("seconds") < 60
+    assert counted == {
+        "sagas": 40,
+        "outcomes": {"completed": 32, "compensated": 8, "manual_review_required": 0},
+        "invariant_violations": 0,
+        "orphans": 0,
+        "lost": 0,
+        "workers_killed": 2,
+    }
+    assert re.search(r"^compensated +SlotTaken +book_calcom +4$", err, re.MULTILINE)
+    assert re.search(r"^compensated +SlotNotFree +create_appointment +4$", err, re.MULTILINE)
+    assert re.search(r"^killed process \d+ of worker-[12] in the middle of a call to Cal\.com$", err, re.MULTILINE)
+    assert re.search(r"^killed worker-[12] \(pid \d+\) .* the supervisor started pid \d+$", err, re.MULTILINE)
+    assert "Traceback" not in err
+    assert "\x1b" not in err
+    assert "40 of 40 sagas are at rest" in err
+    eventually(lambda: not living_in(home), "the end of all processes")
+
+    # What it says to type next works, and finds what it has left.
+    lines = re.findall(r"^    (SAGAJOBS_HOME=\S+) (\S+) (.*)$", err, re.MULTILINE)
+    assert [rest for _, _, rest in lines] == ["sagas list --state compensated", "sagas show ID", "invariants"]
+    setting, program, arguments = lines[0]
+    listed = subprocess.run(
+        ["/usr/bin/env", "-u", "SAGAJOBS_DATABASE_URL", setting, program, *arguments.split(), "--json"],
+        env=there.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(json.loads(listed.stdout)) == 8
+
+
+def test_a_folder_that_is_no_demonstrations_is_left_alone(shell, make_home, one_line):
+    home = make_home()
+    (home / "demo").mkdir()
+    (home / "demo" / "thesis.txt").write_text("three years")
+    one_line(shell.with_env(SAGAJOBS_HOME=str(home)).sagajobs("demo"), "is no demonstration's")
+    assert (home / "demo" / "thesis.txt").read_text() == "three years"

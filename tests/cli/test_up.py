@@ -1,0 +1,136 @@
+"""`sagajobs up`, from the first start to the last process's end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import psutil
+import pytest
+import requests
+
+READY = "Ctrl-C stops everything."
+
+
+class Up:
+    """A running `sagajobs up`, and what it says."""
+
+    def __init__(self, shell, log, eventually):
+        self.eventually = eventually
+        self.log = log
+        with log.open("w") as stream:
+            self.process = subprocess.Popen(
+                [str(shell.program), "up"],
+                env=shell.env,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=log.parent,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def await_ready(self) -> None:
+        self.eventually(lambda: READY in self.said() or self.process.poll() is not None, "the stack", 60)
+        assert self.process.poll() is None, self.said()
+
+    def pid_of(self, name: str) -> int:
+        return int(re.search(rf"^{name} is ready \(pid (\d+)\)$", self.said(), re.MULTILINE)[1])
+
+    def end(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(40)
+
+
+@pytest.fixture
+def up_in(tmp_path, eventually):
+    started: list[Up] = []
+
+    def start(shell) -> Up:
+        one = Up(shell, tmp_path / f"up{len(started)}.log", eventually)
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.end(signal.SIGTERM)
+        one.process.wait()
+
+
+def test_up_and_down_and_up_again(shell, make_home, up_in, living_in, eventually, one_line):
+    home = make_home()
+    there = shell.with_env(SAGAJOBS_HOME=str(home), SAGAJOBS_CALCOM_READ_TIMEOUT="2")
+    with contextlib.ExitStack() as taken:
+        with contextlib.suppress(OSError):  # somebody has Flower's port already: as good
+            taken.enter_context(socket.create_server(("127.0.0.1", 5555)))
+        first = up_in(there)
+        first.await_ready()
+    said = first.said()
+    assert re.search(r"^database +PostgreSQL .* postgresql\+psycopg2://", said, re.MULTILINE)
+    assert re.search(r"^Cal\.com +simulator +http://127\.0\.0\.1:\d+$", said, re.MULTILINE)
+    flower = re.search(r"^Flower is at (http://127\.0\.0\.1:(\d+))$", said, re.MULTILINE)
+    assert flower[2] != "5555"
+    assert requests.get(flower[1], timeout=5).status_code == 200
+
+    assert there.book("enqueue", 1)[0][1] == "completed"
+    one_line(there.sagajobs("up"), "sagajobs up is running", str(home))
+
+    # Worker, beat and Flower are started again, one by one, and go on with the work.
+    for name in ("worker", "beat", "flower"):
+        os.killpg(first.pid_of(name), signal.SIGKILL)
+    for name in ("worker", "beat", "flower"):
+        eventually(
+            lambda name=name: f"{name} (pid {first.pid_of(name)}) ended with SIGKILL: started again" in first.said(),
+            f"the new {name}",
+        )
+    assert there.book("enqueue", 2)[0][1] == "completed"
+    eventually(lambda: _answers(flower[1]), "the new Flower")
+
+    assert first.end(signal.SIGINT) == 0
+    assert first.said().splitlines()[-1] == "stopped"
+    eventually(lambda: not living_in(home), "the end of all processes")
+    assert not _answers(flower[1])
+    assert not list(first.log.parent.glob("celerybeat*"))
+
+    again = up_in(there)
+    again.await_ready()
+    assert len(there.sagajobs("sagas", "list", "--json").json) == 2
+    assert again.end(signal.SIGTERM) == 0
+    eventually(lambda: not living_in(home), "the end of all processes")
+
+
+def test_a_program_that_cannot_start_ends_it(shell, make_home, tmp_path, living_in, eventually, up_in):
+    home = make_home()
+    (tmp_path / "celeryconfig.py").write_text("worker_pool = 'no.such:Pool'\n")
+    failing = up_in(shell.with_env(SAGAJOBS_HOME=str(home)))
+    assert failing.process.wait(60) == 1
+    last = failing.said().splitlines()[-1]
+    assert re.fullmatch(
+        rf"Error: worker ended with status \d+ before it was ready \(log: {home}/logs/worker\.log\)", last
+    )
+    eventually(lambda: not living_in(home), "the end of all processes")
+
+
+def test_killed_it_leaves_nothing_behind(shell, make_home, living_in, eventually, up_in):
+    home = make_home()
+    there = shell.with_env(SAGAJOBS_HOME=str(home))
+    killed = up_in(there)
+    killed.await_ready()
+    assert len(psutil.Process(killed.process.pid).children(recursive=True)) > 3
+    killed.process.kill()
+    killed.process.wait()
+    eventually(lambda: not living_in(home), "the end of all processes")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).ok
+    except requests.RequestException:
+        return False
