@@ -8,12 +8,9 @@ nor pay for them, and the parts that need no Celery (the simulator, the embedded
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sagajobs.app import app
     from sagajobs.booking import Appointment, AppointmentCreationSaga, BookingRequest, Customer
     from sagajobs.errors import (
         AmbiguousError,
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
         SagaNotFound,
         TransientError,
     )
+    from sagajobs.root import app
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
@@ -59,29 +57,14 @@ __all__ = [
     "step",
 ]
 
-_HOMES = ("sagajobs.errors", "sagajobs.saga", "sagajobs.booking")
-"""Where the names above come from, `app` apart."""
-
-
-class _Package(ModuleType):
-    """This package; importing its submodule `app` must not put the module in the place of the Celery app."""
-
-    @property
-    def app(self) -> Any:
-        return importlib.import_module("sagajobs.app").app
-
-    @app.setter
-    def app(self, _submodule: ModuleType) -> None:
-        """Take no notice of what the import system binds here."""
-
-
-sys.modules[__name__].__class__ = _Package
+_HOMES = ("sagajobs.errors", "sagajobs.saga", "sagajobs.booking", "sagajobs.root")
+"""Where the names above come from."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module("sagajobs.app")  # wires the sagas: one without its engine cannot be started
+    importlib.import_module("sagajobs.root")  # wires the sagas: one without its engine cannot be started
     for home in _HOMES:
         module = importlib.import_module(home)
         if hasattr(module, name):

@@ -10,6 +10,7 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
+from sagajobs.monitoring.logs import FORMAT
 from sagajobs.runtime.settings import Settings
 from sagajobs.saga.canvas import QUEUES, RECOVER, SWEEP_QUEUE
 
@@ -70,7 +71,7 @@ def celery_defaults(settings: Settings, broker_url: str) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_concurrency": settings.worker_concurrency,
         "worker_max_tasks_per_child": 2000,
-        "worker_hijack_root_logger": False,
+        "worker_log_format": FORMAT,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": True,
         "task_send_sent_event": False,

@@ -55,7 +55,7 @@ pytest_plugins = ["tests.support.fixtures"]
 @pytest.fixture(scope="session", autouse=True)
 def _own_servers():
     yield
-    from sagajobs.app import engine
+    from sagajobs.root import engine
 
     engine.database.close()
     if os.environ.get("TEST_DATABASE_URL"):

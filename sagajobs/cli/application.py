@@ -27,7 +27,7 @@ def _root() -> Any:
 
     Imported at the first use: importing it reads the settings, and `--help` must work with a wrong one.
     """
-    return importlib.import_module("sagajobs.app")
+    return importlib.import_module("sagajobs.root")
 
 
 def settings() -> Settings:

@@ -83,7 +83,9 @@ class Stack:
         # With our pid in it: another worker on the same broker may have the same name, and would answer for ours.
         node = f"{name}-{os.getpid()}@{socket.gethostname()}"
         # Gossip and mingle tell workers of each other's revoked tasks, which sagas do not use; mingling takes a second.
-        argv = _celery("worker", "-n", node, "--without-gossip", "--without-mingle")
+        argv = _celery(
+            "worker", "-n", node, "--without-gossip", "--without-mingle", "-l", application.settings().log_level
+        )
 
         def answers() -> bool:
             control = application.celery_app().control
@@ -102,7 +104,8 @@ class Stack:
                 return _BEAT_BANNER.search(stream.read()) is not None
 
         # The schedule's file is kept here: by default it would be left in whatever folder is the current one.
-        argv = _celery("beat", "-s", str(self.home / "beat-schedule"))
+        # At INFO it would write a line for every sweep, one a second, for as long as the stack runs.
+        argv = _celery("beat", "-s", str(self.home / "beat-schedule"), "-l", "WARNING")
         return self._program("beat", argv, has_begun)
 
     def flower(self, port: int) -> Program:

@@ -1,34 +1,33 @@
-"""Logging: one line a record, the saga's channel told apart, and nothing personal in a traceback."""
+"""Logging: one line a record, the channel `saga` told by its name, and nothing personal from the libraries below."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
-FORMAT = "%(asctime)s %(levelname)-8s %(processName)s %(message)s"
-SAGA_FORMAT = "%(asctime)s %(levelname)-8s [saga] %(message)s"
+FORMAT = "%(asctime)s %(levelname)-8s %(processName)s [%(name)s] %(message)s"
+
+_QUOTING = {
+    # At INFO it writes down every statement.
+    "sqlalchemy": logging.WARNING,
+    # Their debug records quote URLs with addresses in them, and messages.
+    "urllib3": logging.INFO,
+    "redis": logging.INFO,
+    "amqp": logging.INFO,
+    "kombu": logging.INFO,
+}
 
 
-class _Formatter(logging.Formatter):
-    """Marks records of the channel `saga`, as operators look for them first."""
-
-    def __init__(self) -> None:
-        super().__init__(FORMAT)
-        self._saga = logging.Formatter(SAGA_FORMAT)
-
-    def format(self, record: logging.LogRecord) -> str:
-        return self._saga.format(record) if record.name == "saga" else super().format(record)
+def quieten() -> None:
+    """Keep libraries from writing what they carry into the log, whatever its level."""
+    for name, level in _QUOTING.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def configure(level: str) -> None:
-    """Send this process's log to standard error, from `level` on."""
+    """Send this process's log to standard error, from `level` on. Celery's processes set up their own."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
+    handler.setFormatter(logging.Formatter(FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Their debug records quote URLs with addresses in them.
-    for noisy in ("urllib3", "redis", "amqp", "kombu"):
-        logging.getLogger(noisy).setLevel(max(logging.INFO, root.level))
-    # At INFO it writes down every statement.
-    logging.getLogger("sqlalchemy").setLevel(max(logging.WARNING, root.level))

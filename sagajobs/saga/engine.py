@@ -169,7 +169,7 @@ class Engine:
     def hint(self, kind: type[Saga], saga_id: str, stage: int = 0) -> None:
         """Tell the workers of a saga that goes forward. A lost hint is no error: the sweep sends another."""
         if self.publisher is None:
-            raise ConfigurationError("the engine has no publisher: build it with a Celery app (see sagajobs.app)")
+            raise ConfigurationError("the engine has no publisher: build it with a Celery app (see sagajobs.root)")
         self.publisher.steps(kind, saga_id, stage)
 
     # --- in process ---

@@ -32,7 +32,7 @@ def set_default_engine(engine: Engine) -> None:
 def default_engine() -> Engine:
     """Return the engine of this application; raises `ConfigurationError` if there is none yet."""
     if _default is None:
-        raise ConfigurationError("no engine is set up in this process: import sagajobs.app first")
+        raise ConfigurationError("no engine is set up in this process: import sagajobs.root first")
     return _default
 
 

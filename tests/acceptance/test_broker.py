@@ -11,8 +11,8 @@ import redis
 from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga
-from sagajobs.app import app, servers
 from sagajobs.booking.creation import METADATA_KEY
+from sagajobs.root import app, servers
 from tests.support.waiting import wait_for
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+import psycopg2
 import pytest
+from celery.signals import before_task_publish
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
@@ -35,8 +37,6 @@ def counted(workers, tmp_path):
     def published(sender=None, **_):
         here.append(f"message {sender}")
 
-    from celery.signals import before_task_publish
-
     before_task_publish.connect(published)
     for listener in listeners:
         event.listen(*listener)
@@ -63,8 +63,6 @@ def counted(workers, tmp_path):
 @pytest.fixture
 def look(app_engine):
     """Ask the database without being counted."""
-    import psycopg2
-
     url = app_engine.database.engine.url
     connection = psycopg2.connect(**url.translate_connect_args(username="user", database="dbname"), **url.query)
     connection.autocommit = True

@@ -1,4 +1,4 @@
-"""The worker is killed with SIGKILL at every named point of every step of the creation saga: each saga ends as it should.
+"""The worker is killed with SIGKILL at every named point of every step of the creation saga: each ends as it should.
 
 Once a child of the pool, whose parent survives and gives the message out again; once the whole worker, whose messages
 nobody gives out again before the visibility time-out, so that the table and the sweep alone bring the saga home.
@@ -7,13 +7,17 @@ nobody gives out again before the visibility time-out, so that the table and the
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from sagajobs import AppointmentCreationSaga
+from sagajobs import AppointmentCreationSaga, SagaHandle
 from sagajobs.booking.creation import METADATA_KEY
 from sagajobs.saga.faultpoints import Point
 from tests.support.fixtures import plan_death
@@ -80,7 +84,7 @@ UNDO_POINTS = [Point.BEFORE_CLAIM, Point.AFTER_CLAIM, Point.AFTER_CALL, Point.BE
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("whom", ["child", "worker"])
 def test_killed_at_every_point_of_every_undo(workers, booking, simulator, db, app_engine, staff, whom):
-    """Undone because `assign_staff`, required for these, fails; killed while undoing the booking and the appointment."""
+    """`assign_staff`, required for these, fails; killed while the booking and the appointment are undone."""
     over = threading.Event()
     beat = workers(concurrency=0)
     keeper = _keep_alive(lambda **options: workers(REQUIRED_STEP_FAILS="1", **options), 2, over)
@@ -105,11 +109,6 @@ def test_a_caller_that_runs_a_saga_itself_dies_and_the_workers_finish_it(
     worker, booking, simulator, db, app_engine, tmp_path, point
 ):
     """`run()` in a web process that is killed while it books."""
-    import json
-    import subprocess
-    import sys
-    from pathlib import Path
-
     (tmp_path / "request.json").write_text(json.dumps(booking(), default=str))
     script = Path(__file__).parent.parent / "support" / "dying_caller.py"
     ended = subprocess.run(
@@ -120,8 +119,6 @@ def test_a_caller_that_runs_a_saga_itself_dies_and_the_workers_finish_it(
     )
     assert ended.returncode == -9, ended.stderr
     saga_id = db.execute(text("SELECT id FROM sagas")).scalar_one()
-    from sagajobs import SagaHandle
-
     handle = SagaHandle(str(saga_id))
     assert handle.wait(60) == "completed"
     _assert_each_once(simulator, db, [handle])

@@ -38,7 +38,7 @@ import json, sys
 from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 from sagajobs import AppointmentCreationSaga, BookingRequest, Customer, SagaException
-from sagajobs.app import engine
+from sagajobs.root import engine
 how, numbers = sys.argv[1], [int(number) for number in sys.argv[2:]]
 with engine.database.transaction() as db:
     db.execute(text("INSERT INTO staff (id, name, email) VALUES (1, 'Host', 'h@example.com') ON CONFLICT DO NOTHING"))

@@ -80,7 +80,7 @@ def test_a_celeryconfig_is_found_by_an_installed_package(shell, tmp_path):
 
 
 def test_the_package_exports_the_application_whatever_is_imported_first(shell):
-    for first in ("import sagajobs.app", "from sagajobs.app import engine", "import sagajobs.saga"):
+    for first in ("import sagajobs.root", "from sagajobs.root import engine", "import sagajobs.saga"):
         code = f"{first}\nfrom sagajobs import app, SagaState\nimport sagajobs\nprint(sagajobs.app is app, app.main)"
         assert shell.run("python", "-c", code).out == "True sagajobs\n"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from sagajobs.app import app
 from sagajobs.errors import SagaException
+from sagajobs.root import app
 from tests.support.sagas import Scripted, record
 
 pytestmark = pytest.mark.usefixtures("world")

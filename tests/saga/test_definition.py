@@ -1,4 +1,4 @@
-"""What a saga's declaration is checked for when it is declared: a clear error at import, not in the middle of an undo."""
+"""What a saga's declaration is checked for: a clear error at import, not in the middle of an undo."""
 
 from __future__ import annotations
 

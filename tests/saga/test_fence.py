@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from sagajobs.errors import ClaimLost
-from sagajobs.saga import faultpoints
+from sagajobs.saga import Database, faultpoints
 from sagajobs.saga.act import Verdict
 from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.faultpoints import Point
@@ -184,10 +185,6 @@ def test_a_write_under_an_old_fence_or_from_an_old_state_is_refused(app_engine, 
 
 def test_a_frozen_worker_cannot_hold_a_local_step_for_ever(app_engine, world):
     """The server ends a transaction that stands idle, so that a stopped process does not hold the step's row."""
-    from sqlalchemy.exc import DBAPIError
-
-    from sagajobs.saga import Database
-
     url = app_engine.database.engine.url.render_as_string(hide_password=False)
     frozen = Database(lambda: url, idle_in_transaction=0.2)
     handle = record(Scripted, {})

@@ -5,11 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from celery import Celery
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from sagajobs.errors import IdempotencyConflict, InvalidInput, SagaNotFound
-from sagajobs.saga import SagaHandle
+from sagajobs.saga import Canvas, Database, Engine, SagaHandle
 from tests.support.sagas import Scripted
 
 
@@ -114,10 +115,6 @@ def test_bad_input_writes_nothing(app_engine, hints):
 
 def test_no_broker_is_no_error(app_engine, world, monkeypatch, caplog):
     """A publisher that cannot reach the broker leaves the hint to the sweep."""
-    from celery import Celery
-
-    from sagajobs.saga import Canvas, Database, Engine
-
     monkeypatch.setattr(Scripted, "engine", app_engine)
     lonely = Engine(Database(lambda: app_engine.database.engine.url.render_as_string(hide_password=False)))
     kind = type(Scripted)("Lonely", (Scripted,), {"name": "lonely", "Input": Scripted.Input})

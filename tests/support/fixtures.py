@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 def app_engine():
     """The application's saga engine on this run's database, migrated."""
     from sagajobs import migrations
-    from sagajobs.app import engine
+    from sagajobs.root import engine
 
     migrations.upgrade(engine.database.engine)
     return engine
@@ -34,7 +34,7 @@ def app_engine():
 
 @pytest.fixture(scope="session")
 def _simulator() -> Simulator:
-    from sagajobs.app import servers
+    from sagajobs.root import servers
 
     return Simulator(servers().calcom)
 
@@ -117,11 +117,13 @@ class Worker:
         schedule = ["-s", str(folder / f"schedule-{self.log.stem}")]
         if concurrency == 0:
             command = [sys.executable, "-m", "celery", "-A", app, "beat", *schedule]
+            command += ["-l", "INFO"]
             self._sign = "beat: Starting..."
         else:
             command = [sys.executable, "-m", "celery", "-A", app, "worker", "-c", str(concurrency)]
             command += ["-n", f"w{uuid.uuid4().hex[:8]}@test", "--without-gossip", "--without-mingle"]
             command += ["-B", *schedule] if beat else []
+            command += ["-l", "DEBUG"]
             self._sign = " ready."
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)]),
@@ -177,7 +179,7 @@ def workers(tmp_path, _clean_broker) -> Iterator[Callable[..., Worker]]:
 @pytest.fixture
 def _clean_broker(app_engine) -> None:
     """No message of an earlier test in the queues."""
-    from sagajobs.app import app
+    from sagajobs.root import app
 
     with app.connection_for_write() as connection:
         for queue in app.amqp.queues.values():

@@ -68,7 +68,6 @@ class Input(BaseModel):
     script: dict[str, list[str]] = {}
     skip: bool = False
     adopt: bool = False
-    secret: str = "confidential"
 
 
 ACTS: dict[str, Callable[[], None]] = {}

@@ -13,8 +13,8 @@ from pathlib import Path
 from celery.signals import before_task_publish
 from sqlalchemy import Engine, event
 
-from sagajobs.app import app, engine  # noqa: F401 - `app` is what `celery -A workerapp` looks for
 from sagajobs.booking import AppointmentCreationSaga
+from sagajobs.root import app, engine  # noqa: F401 - `app` is what `celery -A workerapp` looks for
 from sagajobs.saga import faultpoints
 from sagajobs.saga.store import Store
 from tests.support.sagas import Pivoting, Scripted, World

@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
 from celery.utils.imports import cwd_in_path
 
 from sagajobs.booking import AppointmentCreationSaga
@@ -73,9 +72,4 @@ with cwd_in_path():  # as Celery's own loader does: the `celery` program does no
         app.config_from_object("celeryconfig")
 
 Canvas(app, engine)
-
-
-@setup_logging.connect
-def _set_up_logging(**_: Any) -> None:
-    """Give Celery's processes our log format and level."""
-    logs.configure(settings().log_level)
+logs.quieten()
