@@ -30,13 +30,13 @@ up: install ## Run the whole stack until Ctrl-C
 	$(BIN)/sagajobs up
 
 test: install ## Run all tests, on servers of their own
-	$(BIN)/pytest
+	$(BIN)/pytest -q --numprocesses=3 --dist=loadscope
 
 test-servers: install ## Run the tests of engine and sagas against servers by URL, once for each broker
 	@set -e; for broker in $(TEST_BROKER_URLS); do \
 		echo "== broker: $${broker%%:*}"; \
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
-			$(BIN)/pytest tests/saga tests/booking tests/acceptance; \
+			$(BIN)/pytest -q tests/saga tests/acceptance; \
 	done
 
 check: install ## Lint, types, import rules

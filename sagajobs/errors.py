@@ -11,6 +11,7 @@
     ├── SagaNotFinished               a wait was over before the saga was
     ├── IllegalTransition             the state machine has no such arrow
     ├── ClaimLost                     somebody else owns the step by now: park, write nothing
+    ├── ChildError                    (sagajobs.runtime.child) a process of the stack did not come up
     ├── SagaException                 the saga failed (and was undone)
     │   └── SagaCompensationException the saga failed and so did its undo: critical
     └── StepError                     what a step raises to say how it failed
@@ -37,7 +38,11 @@
     └── RefusalInDoubt                is an AmbiguousRefusal: refused, perhaps on account of our earlier call
         └── SlotTaken                 the host is not free, or another call was faster
 
-`sagajobs.booking.errors` has three PermanentErrors of its own: SlotNotFree, NothingToAdopt, AlreadyBooked.
+and so does `sagajobs.booking.errors`, with three that are PermanentErrors::
+
+    SlotNotFree                       the staff member has another appointment at that time
+    NothingToAdopt                    the booking that the request brought along does not exist
+    AlreadyBooked                     Cal.com answered with an earlier booking, which is not this saga's
 
 The four kinds are all that the engine looks at: it never reads a message to decide.
 """

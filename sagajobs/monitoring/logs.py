@@ -10,8 +10,7 @@ FORMAT = "%(asctime)s %(levelname)-8s %(processName)s [%(name)s] %(message)s"
 _QUOTING = {
     # At INFO it writes down every statement.
     "sqlalchemy": logging.WARNING,
-    # Their debug records quote URLs with addresses in them, and messages.
-    "urllib3": logging.INFO,
+    # Their debug records quote URLs and messages; urllib3's are cleaned where they arise (sagajobs.calcom.privacy).
     "redis": logging.INFO,
     "amqp": logging.INFO,
     "kombu": logging.INFO,

@@ -43,8 +43,8 @@ class ChildError(SagajobsError):
         tail: the last lines that this start wrote to the log.
     """
 
-    def __init__(self, name: str, what: str, log: Path, tail: Sequence[str]) -> None:
-        super().__init__("\n".join([f"{name} {what} (log: {log})", *(f"    {line}" for line in tail)]))
+    def __init__(self, message: str, *, name: str, log: Path, tail: Sequence[str]) -> None:
+        super().__init__(message)
         self.name = name
         self.log = log
         self.tail = tuple(tail)
@@ -190,7 +190,9 @@ class Child:
 
     def failure(self, what: str) -> ChildError:
         """Return the exception that says `what` went wrong, with the end of the log."""
-        return ChildError(self.name, what, self.log, self.tail())
+        tail = self.tail()
+        lines = [f"{self.name} {what} (log: {self.log})", *(f"    {line}" for line in tail)]
+        return ChildError("\n".join(lines), name=self.name, log=self.log, tail=tail)
 
     def await_ready(self, look: Callable[[], _T | None], timeout: float) -> _T:
         """Wait until `look` finds something.
