@@ -9,6 +9,7 @@ import importlib.util
 from functools import cache
 from typing import Any
 
+import click
 from celery import Celery
 from celery.utils.imports import cwd_in_path
 
@@ -16,6 +17,7 @@ from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.booking.services import BookingServices, EventTypes
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.celerydefaults import celery_defaults
+from sagajobs.errors import ConfigurationError
 from sagajobs.monitoring import logs
 from sagajobs.runtime.servers import ServerUrls, resolve
 from sagajobs.runtime.settings import Settings
@@ -27,8 +29,17 @@ CALL_MARGIN = 2.0
 
 @cache
 def settings() -> Settings:
-    """Return this process's settings; raises `ConfigurationError`."""
-    return Settings.load()
+    """Return this process's settings; raises `ConfigurationError`.
+
+    Within the program `celery` a wrong setting is one line and the end: it would show a traceback instead.
+    """
+    try:
+        return Settings.load()
+    except ConfigurationError as error:
+        context = click.get_current_context(silent=True)
+        if context is not None and context.find_root().command.name == "celery":
+            raise SystemExit(f"Error: {error}") from None
+        raise
 
 
 @cache

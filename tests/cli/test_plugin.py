@@ -95,3 +95,9 @@ def test_every_exported_name_is_there(shell):
         "except AttributeError as error: print(error)"
     )
     assert shell.run("python", "-c", code).out == "module 'sagajobs' has no attribute 'nothing'\n"
+
+
+@pytest.mark.parametrize("command", ["worker", "beat", "flower"])
+def test_a_wrong_setting_is_one_line_in_celery_too(shell, one_line, command):
+    wrong = shell.with_env(SAGAJOBS_DATABASE_URL="mysql://somewhere/else")
+    one_line(wrong.run("celery", "-A", "sagajobs", command), "SAGAJOBS_DATABASE_URL", "mysql")
