@@ -14,7 +14,7 @@ from celery import Celery
 from celery.utils.imports import cwd_in_path
 
 from sagajobs.booking import AppointmentCreationSaga
-from sagajobs.booking.services import BookingServices, EventTypes
+from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.celerydefaults import celery_defaults
 from sagajobs.errors import ConfigurationError
@@ -51,18 +51,24 @@ def servers() -> ServerUrls:
 @cache
 def calcom() -> CalcomClient:
     """Return this process's Cal.com client."""
+    return _client(settings().calcom_connect_timeout, settings().calcom_read_timeout)
+
+
+@cache
+def _quick_calcom() -> CalcomClient:
+    return _client(min(QUICKLY, settings().calcom_connect_timeout), min(QUICKLY, settings().calcom_read_timeout))
+
+
+def _client(connect_timeout: float, read_timeout: float) -> CalcomClient:
     return CalcomClient(
-        servers().calcom,
-        servers().calcom_api_key,
-        connect_timeout=settings().calcom_connect_timeout,
-        read_timeout=settings().calcom_read_timeout,
+        servers().calcom, servers().calcom_api_key, connect_timeout=connect_timeout, read_timeout=read_timeout
     )
 
 
 def _engine() -> Engine:
     engine = Engine(Database(lambda: servers().database), stall_after=settings().stall_after)
     call = settings().calcom_connect_timeout + settings().calcom_read_timeout + CALL_MARGIN
-    services = BookingServices(client=calcom, event_types=EventTypes(calcom))
+    services = BookingServices(client=calcom, event_types=EventTypes(_quick_calcom))
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
     set_default_engine(engine)
     return engine

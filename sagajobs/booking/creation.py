@@ -20,10 +20,10 @@ from sagajobs.booking.compensation import (
 from sagajobs.booking.errors import AlreadyBooked, NothingToAdopt, SlotNotFree
 from sagajobs.booking.request import BookingRequest
 from sagajobs.booking.schema import appointments, customers, staff
-from sagajobs.booking.services import BookingServices
+from sagajobs.booking.services import AWAY_FOR, BookingServices
 from sagajobs.calcom.errors import BadCredentials, BookingNotFound, EventTypeNotFound
 from sagajobs.calcom.models import Booking, BookingStatus, NewBooking
-from sagajobs.errors import EffectGone, InvalidInput, TransientError
+from sagajobs.errors import Deferred, EffectGone, InvalidInput
 from sagajobs.saga import RetryPolicy, Saga, SagaState, StepState, step
 from sagajobs.saga.records import SagaRecord
 
@@ -124,7 +124,8 @@ class AppointmentCreationSaga(Saga):
             raise NothingToAdopt(f"Cal.com has no booking {wanted.calcom_booking_uid}")
         event_type = self.services.event_types.get(wanted.event_type_id)
         if event_type is None:
-            raise TransientError("Cal.com cannot say now which lengths the event type has")
+            # Nothing was tried: Cal.com cannot even say now which lengths the event type has.
+            raise Deferred("Cal.com does not answer", retry_after=AWAY_FOR)
         booking = self.services.calcom.create_booking(
             NewBooking(
                 event_type_id=wanted.event_type_id,

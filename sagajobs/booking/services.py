@@ -18,6 +18,13 @@ KNOWN_FOR = 300.0
 UNKNOWN_FOR = 15.0
 """Seconds for which an unknown one is: somebody may just be creating it."""
 
+AWAY_FOR = 5.0
+"""Seconds for which Cal.com is not asked again after it did not answer: not every request must wait for a time-out."""
+
+QUICKLY = 2.0
+"""Seconds, to connect and to answer each, that a look at an event type may take: it may hold up a web request, in the
+middle of its transaction."""
+
 
 class EventTypes:
     """Cal.com's event types, remembered for a while.
@@ -31,12 +38,14 @@ class EventTypes:
         self._lock = threading.Lock()
         self._known: TTLCache[int, EventType] = TTLCache(1000, KNOWN_FOR)
         self._unknown: TTLCache[int, str] = TTLCache(1000, UNKNOWN_FOR)
+        self._away: TTLCache[str, bool] = TTLCache(1, AWAY_FOR)
 
     def forget(self) -> None:
         """Forget all of them, so that the next look asks Cal.com."""
         with self._lock:
             self._known.clear()
             self._unknown.clear()
+            self._away.clear()
 
     def get(self, event_type_id: int) -> EventType | None:
         """Return an event type, or None if Cal.com cannot be asked now.
@@ -49,6 +58,8 @@ class EventTypes:
                 raise EventTypeNotFound(self._unknown[event_type_id])
             if event_type_id in self._known:
                 return self._known[event_type_id]
+            if "away" in self._away:
+                return None
         try:
             found = self._client().event_type(event_type_id)
         except EventTypeNotFound as error:
@@ -57,6 +68,8 @@ class EventTypes:
             raise
         except CalcomError:
             # Cal.com being away must not keep anybody from booking: the saga will find out.
+            with self._lock:
+                self._away["away"] = True
             return None
         with self._lock:
             self._known[event_type_id] = found

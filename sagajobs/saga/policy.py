@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
+from billiard.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from sagajobs.errors import AmbiguousError, Deferred, PermanentError, TransientError
@@ -86,7 +87,7 @@ class RetryPolicy:
         for types, kind in kinds:
             if isinstance(error, types):
                 return kind
-        if not external and _database_hiccup(error):
+        if not external and (isinstance(error, SoftTimeLimitExceeded) or _database_hiccup(error)):
             return Failure.TRANSIENT
         return Failure.AMBIGUOUS if external else Failure.PERMANENT
 

@@ -68,5 +68,6 @@ def test_cal_com_being_away_keeps_nobody_from_booking(booking, simulator, worker
     """An event type that cannot be checked is checked by the saga itself."""
     AppointmentCreationSaga.services.event_types.forget()
     simulator.fault("any", "drop", count=1)
-    handle = AppointmentCreationSaga.enqueue(booking())
-    assert handle.wait(30) == "completed"
+    handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(3)]
+    assert [handle.wait(30) for handle in handles] == ["completed"] * 3
+    AppointmentCreationSaga.services.event_types.forget()

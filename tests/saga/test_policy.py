@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -27,6 +28,8 @@ from sagajobs.saga.policy import Failure, RetryPolicy
         (TimeoutError(), True, Failure.AMBIGUOUS),
         (OperationalError("s", {}, Exception()), False, Failure.TRANSIENT),
         (IntegrityError("s", {}, Exception()), False, Failure.PERMANENT),
+        (SoftTimeLimitExceeded(), False, Failure.TRANSIENT),
+        (SoftTimeLimitExceeded(), True, Failure.AMBIGUOUS),
     ],
 )
 def test_classification(error, external, kind):
