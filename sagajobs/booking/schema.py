@@ -23,13 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID, ExcludeConstraint
 
-NAMING = {
-    "ix": "ix_%(column_0_label)s",
-    "uq": "uq_%(table_name)s_%(column_0_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
+from sagajobs.saga.schema import NAMING, among, timestamp
 
 STATUSES = ("pending", "scheduled", "confirmed", "completed", "cancelled", "rescheduled", "failed")
 """What an appointment can be (SPEC 4)."""
@@ -43,15 +37,6 @@ SLOT_FREE = ("cancelled", "rescheduled", "failed")
 metadata = MetaData(naming_convention=NAMING)
 
 
-def _timestamp(name: str, *, nullable: bool = True) -> Column[object]:
-    default = None if nullable else text("saga_now()")
-    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default)
-
-
-def _among(column: str, values: tuple[str, ...]) -> str:
-    return f"{column} IN ({', '.join(map(repr, values))})"
-
-
 customers = Table(
     "customers",
     metadata,
@@ -60,7 +45,7 @@ customers = Table(
     Column("email", Text, nullable=False),
     Column("phone", Text),
     Column("time_zone", Text, nullable=False),
-    _timestamp("created_at", nullable=False),
+    timestamp("created_at", nullable=False),
 )
 Index("uq_customers_email", func.lower(customers.c.email), unique=True)
 
@@ -88,11 +73,11 @@ appointments = Table(
     Column("calcom_v2_booking_id", Text, unique=True),
     Column("notes", Text),
     Column("saga_id", UUID(as_uuid=False), unique=True),
-    _timestamp("created_at", nullable=False),
-    _timestamp("updated_at", nullable=False),
-    _timestamp("deleted_at"),
-    CheckConstraint(_among("status", STATUSES), name="status"),
-    CheckConstraint(_among("calcom_sync_status", SYNC_STATUSES), name="calcom_sync_status"),
+    timestamp("created_at", nullable=False),
+    timestamp("updated_at", nullable=False),
+    timestamp("deleted_at"),
+    CheckConstraint(among("status", STATUSES), name="status"),
+    CheckConstraint(among("calcom_sync_status", SYNC_STATUSES), name="calcom_sync_status"),
     CheckConstraint("ends_at > starts_at", name="times"),
     CheckConstraint(
         "calcom_v2_booking_id IS NULL OR deleted_at IS NULL OR calcom_sync_status = 'cancelled'",
@@ -117,7 +102,7 @@ audit_log = Table(
     "audit_log",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    _timestamp("at", nullable=False),
+    timestamp("at", nullable=False),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("entity", Text, nullable=False),

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from sagajobs.saga.states import ENDED, SAGA_ARROWS, STEP_ARROWS, UNFINISHED, SagaState, StepState
 
-NAMING = {
+NAMING = {  # constraints get names that a migration can drop them by
     "ix": "ix_%(column_0_label)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",
     "ck": "ck_%(table_name)s_%(constraint_name)s",
@@ -40,11 +40,13 @@ NAMING = {
 metadata = MetaData(naming_convention=NAMING)
 
 
-def _among(column: str, values: Iterable[str]) -> str:
+def among(column: str, values: Iterable[str]) -> str:
+    """Return the SQL condition that a column holds one of some words."""
     return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
 
 
-def _timestamp(name: str, *, nullable: bool = True) -> Column[object]:
+def timestamp(name: str, *, nullable: bool = True) -> Column[object]:
+    """Return a column for a time; one that must not be null is the database's own time of the insert."""
     default = None if nullable else text("saga_now()")
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default)
 
@@ -62,19 +64,19 @@ sagas = Table(
     Column("stage", SmallInteger, nullable=False, server_default="0"),
     Column("input", JSONB, nullable=False),
     Column("idempotency_key", Text),
-    _timestamp("useful_until"),
+    timestamp("useful_until"),
     Column("error", JSONB),
-    _timestamp("next_at"),
+    timestamp("next_at"),
     Column("hints", Integer, nullable=False, server_default="0"),
-    _timestamp("created_at", nullable=False),
-    _timestamp("updated_at", nullable=False),
-    _timestamp("ended_at"),
+    timestamp("created_at", nullable=False),
+    timestamp("updated_at", nullable=False),
+    timestamp("ended_at"),
     UniqueConstraint("name", "idempotency_key"),
-    CheckConstraint(_among("state", SagaState), name="state"),
+    CheckConstraint(among("state", SagaState), name="state"),
     CheckConstraint("kind IN ('declared', 'orchestrated')", name="kind"),
     CheckConstraint("(state = 'paused') = (paused_from IS NOT NULL)", name="paused_from"),
-    CheckConstraint(f"({_among('state', ENDED)}) = (ended_at IS NOT NULL)", name="ended_at"),
-    CheckConstraint(f"({_among('state', UNFINISHED)}) = (next_at IS NOT NULL)", name="next_at"),
+    CheckConstraint(f"({among('state', ENDED)}) = (ended_at IS NOT NULL)", name="ended_at"),
+    CheckConstraint(f"({among('state', UNFINISHED)}) = (next_at IS NOT NULL)", name="next_at"),
 )
 Index("ix_sagas_due", sagas.c.next_at, postgresql_where=sagas.c.next_at.is_not(None))
 Index("ix_sagas_created_at", sagas.c.created_at, sagas.c.id)
@@ -93,17 +95,17 @@ saga_steps = Table(
     Column("undo_attempts", SmallInteger, nullable=False, server_default="0"),
     Column("probes", SmallInteger, nullable=False, server_default="0"),
     Column("absences", SmallInteger, nullable=False, server_default="0"),
-    _timestamp("absent_since"),
+    timestamp("absent_since"),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("owner", Text),
-    _timestamp("lease_until"),
-    _timestamp("due_at"),
+    timestamp("lease_until"),
+    timestamp("due_at"),
     Column("output", JSONB),
     Column("error", JSONB),
     Column("receipt", JSONB),
-    _timestamp("started_at"),
-    _timestamp("finished_at"),
-    CheckConstraint(_among("state", StepState), name="state"),
+    timestamp("started_at"),
+    timestamp("finished_at"),
+    CheckConstraint(among("state", StepState), name="state"),
     CheckConstraint("attempts >= 0 AND undo_attempts >= 0 AND probes >= 0 AND absences >= 0", name="counts"),
 )
 
@@ -112,7 +114,7 @@ saga_events = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("saga_id", UUID(as_uuid=False), ForeignKey("sagas.id", ondelete="CASCADE"), nullable=False),
-    _timestamp("at", nullable=False),
+    timestamp("at", nullable=False),
     Column("event", Text, nullable=False),
     Column("step", Text),
     Column("attempt", SmallInteger),
@@ -129,9 +131,9 @@ review_cases = Table(
     Column("step", Text),
     Column("reason", Text, nullable=False),
     Column("evidence", JSONB, nullable=False),
-    _timestamp("urgent_at"),
-    _timestamp("opened_at", nullable=False),
-    _timestamp("closed_at"),
+    timestamp("urgent_at"),
+    timestamp("opened_at", nullable=False),
+    timestamp("closed_at"),
     Column("closed_by", Text),
     Column("resolution", Text),
     CheckConstraint("(closed_at IS NULL) = (resolution IS NULL)", name="closed"),
@@ -151,7 +153,7 @@ def now_function() -> str:
     """
     return (
         "CREATE OR REPLACE FUNCTION saga_now() RETURNS timestamptz "
-        "LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT statement_timestamp()'"
+        "LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT statementtimestamp()'"
     )
 
 
