@@ -233,7 +233,7 @@ class Store:
         return row is not None
 
 
-def describe_error(error: BaseException, step: str, attempt: int, kind: str) -> dict[str, Any]:
+def describe_error(error: BaseException, step: str | None, attempt: int, kind: str) -> dict[str, Any]:
     """Return an exception as it goes on record. It may quote a customer, so it stays in the database (SPEC G7)."""
     return {
         "step": step,
