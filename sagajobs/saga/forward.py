@@ -75,7 +75,6 @@ class Forward(Act):
         try:
             with self.database.session(connection) as db:
                 output = to_json(self.step.method(saga, db))
-                db.flush()
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
             connection.rollback()
             return self._failed(record, row, error, attempt)
@@ -98,7 +97,6 @@ class Forward(Act):
                 try:
                     with self.database.session(connection) as db:
                         self.step.note(saga, db, output)
-                        db.flush()
                 except Exception as error:
                     connection.rollback()
                     if self.step.retry.classify(error, external=False) is Failure.TRANSIENT:
