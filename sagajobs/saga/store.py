@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -136,6 +137,7 @@ class Store:
 
     def read(self, saga_id: str) -> SagaRecord:
         """Return a saga; raises `SagaNotFound`."""
+        _check_id(saga_id)
         row = self._connection.execute(statements.READ, {"id": saga_id}).mappings().first()
         if row is None:
             raise SagaNotFound(f"there is no saga {saga_id} in this database")
@@ -143,6 +145,7 @@ class Store:
 
     def status(self, saga_id: str) -> SagaState:
         """Return a saga's state; raises `SagaNotFound`."""
+        _check_id(saga_id)
         row = self._connection.execute(statements.STATUS, {"id": saga_id}).first()
         if row is None:
             raise SagaNotFound(f"there is no saga {saga_id} in this database")
@@ -150,6 +153,7 @@ class Store:
 
     def look(self, saga_id: str, step: str) -> Look:
         """Return a saga and lock one of its steps; raises `SagaNotFound`."""
+        _check_id(saga_id)
         row = self._connection.execute(statements.LOOK, {"id": saga_id, "step": step}).mappings().first()
         if row is None:
             raise SagaNotFound(f"there is no saga {saga_id} in this database")
@@ -231,6 +235,13 @@ class Store:
             },
         ).first()
         return row is not None
+
+
+def _check_id(saga_id: str) -> None:
+    try:
+        uuid.UUID(saga_id)
+    except ValueError:
+        raise SagaNotFound("there is no such saga: the id is no UUID") from None
 
 
 def describe_error(error: BaseException, step: str | None, attempt: int, kind: str) -> dict[str, Any]:
