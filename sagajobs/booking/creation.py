@@ -73,7 +73,8 @@ class AppointmentCreationSaga(Saga):
         )
         if created is not None:
             return {"customer_id": created, "created": True}
-        known = db.scalars(select(customers.c.id).where(func.lower(customers.c.email) == who.email.lower())).one()
+        # Lower case is the database's own, as in its index: Python's differs outside ASCII.
+        known = db.scalars(select(customers.c.id).where(func.lower(customers.c.email) == func.lower(who.email))).one()
         return {"customer_id": known, "created": False}
 
     @step
@@ -150,7 +151,7 @@ class AppointmentCreationSaga(Saga):
     def find_booking(self, key: str) -> dict[str, Any] | None:
         """Look for the booking under our key, or for the one that the request brought along."""
         if self.input.calcom_booking_uid is not None:
-            return self._find_adopted(self.input.calcom_booking_uid)
+            return self._find_adopted(self.input.calcom_booking_uid, key)
         mine = [
             booking
             for booking in self.services.calcom.find_bookings(
@@ -177,7 +178,7 @@ class AppointmentCreationSaga(Saga):
             booking = self.services.calcom.get_booking(booking.rescheduled_to_uid)
         return booking
 
-    def _find_adopted(self, uid: str) -> dict[str, Any] | None:
+    def _find_adopted(self, uid: str, key: str) -> dict[str, Any] | None:
         try:
             booking = self.services.calcom.get_booking(uid)
         except BookingNotFound:
@@ -187,6 +188,9 @@ class AppointmentCreationSaga(Saga):
         if booking.event_type_id != self.input.event_type_id or booking.start != self.input.start:
             # Not what was asked for: not ours to adopt, and so not ours to cancel.
             raise EffectGone(f"booking {uid} is of another event type or time than the request")
+        if booking.metadata.get(METADATA_KEY, key) != key:
+            # Another saga's, perhaps not on record yet: undoing this one would cancel it.
+            raise EffectGone(f"booking {uid} was made for another appointment")
         return _essence(booking, adopted=True)
 
     @book_calcom.record
@@ -234,7 +238,7 @@ class AppointmentCreationSaga(Saga):
             return {"staff_id": None, "reason": "Cal.com named no host"}
         matches = [staff.c.calcom_user_id == host["id"]]
         if host["email"]:
-            matches.append(func.lower(staff.c.email) == host["email"].lower())
+            matches.append(func.lower(staff.c.email) == func.lower(host["email"]))
         staff_id = db.scalar(
             select(staff.c.id).where(or_(*matches)).order_by((staff.c.calcom_user_id == host["id"]).desc()).limit(1)
         )

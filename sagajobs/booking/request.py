@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from zoneinfo import available_timezones
 
@@ -17,7 +17,10 @@ from pydantic import (
     StringConstraints,
 )
 
-_ZONES = frozenset(available_timezones())
+_ZONES = frozenset(available_timezones()) - {"Factory", "localtime"}  # of this machine, not of the customer
+
+FIRST_START, LAST_START = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Beyond them lie times that are no year of Python's in some time zone, and that could not be read back."""
 
 MAX_DURATION = 24 * 60
 """Minutes: an appointment lasts a day at the most."""
@@ -27,6 +30,12 @@ def _known_zone(name: str) -> str:
     if name not in _ZONES:
         raise ValueError("is not an IANA time zone such as Europe/Berlin")
     return name
+
+
+def _to_milliseconds(moment: datetime) -> datetime:
+    """Cut what Cal.com does not keep, so that its times and ours are equal; in UTC, where an hour is an hour."""
+    moment = moment.astimezone(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 Text = Annotated[
@@ -66,7 +75,7 @@ class BookingRequest(BaseModel):
     Attributes:
         customer: who it is for.
         event_type_id: Cal.com's number for the kind of appointment.
-        start: when, with its offset from UTC.
+        start: when, with its offset from UTC; kept as Cal.com does, in UTC and to the millisecond.
         duration_minutes: how long.
         staff_id: our number for who is to do it; None leaves it to Cal.com.
         notes: for whoever does it, 2000 characters at the most.
@@ -77,7 +86,7 @@ class BookingRequest(BaseModel):
 
     customer: Customer
     event_type_id: PositiveInt = Field(strict=True, le=2**31 - 1)
-    start: AwareDatetime
+    start: Annotated[AwareDatetime, Field(gt=FIRST_START, lt=LAST_START), AfterValidator(_to_milliseconds)]
     duration_minutes: PositiveInt = Field(strict=True, le=MAX_DURATION)
     staff_id: PositiveInt | None = Field(default=None, strict=True, le=2**63 - 1)
     notes: Notes | None = Field(default=None, repr=False)

@@ -74,7 +74,6 @@ class Backward(Act):
         try:
             with self.database.session(connection) as db:
                 receipt = to_json(undo.method(saga, db))
-                db.flush()
         except Exception as error:  # noqa: BLE001 - whatever an undo raises is the engine's to classify
             connection.rollback()
             return self._failed(record, row, undo, error, attempt)
@@ -92,7 +91,6 @@ class Backward(Act):
                 try:
                     with self.database.session(connection) as db:
                         undo.note(saga, db, receipt)
-                        db.flush()
                 except Exception as error:  # noqa: BLE001 - undone outside, not recorded here: undo it again
                     connection.rollback()
                     return self._failed(record, row, undo, error, attempt)

@@ -113,6 +113,9 @@ class Canvas:
             signature.apply_async(retry=True, retry_policy=_QUICKLY)
         except (OperationalError, OSError) as error:
             log.warning("no broker (%s): the hint for saga %s is left to the sweep", type(error).__name__, saga_id)
+        except Exception as error:
+            # The saga is committed; an exception here would read as if it were not, and be answered by a second one.
+            log.exception("no hint for saga %s could be published: %s", saga_id, type(error).__name__)
 
     # --- tasks ---
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.orm import Session
 
@@ -89,12 +90,23 @@ class Database:
         with self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
-    def session(self, connection: Connection) -> Session:
-        """Return a session that works inside `connection`'s transaction and cannot end it.
+    @contextmanager
+    def session(self, connection: Connection) -> Iterator[Session]:
+        """A session that works inside `connection`'s transaction and cannot commit it; flushed at the end.
 
         A step's own `commit()` then only flushes: its writes and the record that it is done stay one transaction
         (SPEC G2) whatever the step's author does.
+
+        Raises:
+            RuntimeError: at the end, if the transaction was rolled back on the way, or is spoilt by a statement that
+                failed. What was written since then is lost, so it must not go on record as done.
         """
         if not connection.in_transaction():
             connection.begin()  # else the session would begin one of its own, and take it back when it closes
-        return Session(bind=connection, join_transaction_mode="rollback_only", expire_on_commit=False)
+        outer = connection.get_transaction()
+        with Session(bind=connection, join_transaction_mode="rollback_only", expire_on_commit=False) as session:
+            yield session
+            session.flush()
+            ended = outer is None or not outer.is_active or connection.get_transaction() is not outer
+            if ended or connection.connection.get_transaction_status() == TRANSACTION_STATUS_INERROR:
+                raise RuntimeError("the transaction did not survive: use `with db.begin_nested():` for what may fail")

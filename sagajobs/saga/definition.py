@@ -68,6 +68,19 @@ class Definition:
                 return step
         raise DefinitionError(f"saga {self.name} has no step {name!r} in this version of the code")
 
+    def check(self, record: SagaRecord) -> None:
+        """See that a recorded saga has this definition's steps; raises `DefinitionError` if not.
+
+        Going on by another version's steps could leave one out, and `compensated` would be said of a saga whose
+        vanished step still stands.
+        """
+        recorded, known = tuple(record.steps), tuple(step.name for step in self.steps)
+        if recorded != known:
+            raise DefinitionError(
+                f"saga {record.id} was recorded with the steps {', '.join(recorded)}; "
+                f"{self.name} has {', '.join(known)} in this version of the code"
+            )
+
     def timed(self, name: str) -> Step | Undo:
         """Return the step or the undo of that name; raises `DefinitionError` if there is none."""
         undos: dict[str, Undo] = {step.undo.method.__name__: step.undo for step in self.steps if step.undo}

@@ -11,15 +11,18 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from sagajobs.errors import (
     ConfigurationError,
     DefinitionError,
     IdempotencyConflict,
+    InvalidInput,
     SagaCompensationException,
     SagaException,
     SagaNotFinished,
+    TransientError,
 )
 from sagajobs.saga.act import Outcome, Verdict
 from sagajobs.saga.database import Database
@@ -29,7 +32,7 @@ from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
 from sagajobs.saga.handle import SagaHandle
 from sagajobs.saga.records import SagaRecord
 from sagajobs.saga.states import FORWARD, SagaState, StepState
-from sagajobs.saga.store import Store
+from sagajobs.saga.store import Store, to_json
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +120,13 @@ class Engine:
         idempotency_key: str | None,
         session: Session,
     ) -> SagaHandle:
+        _check_key(kind, idempotency_key)
         input_ = kind.parse(request)
         saga = kind(str(uuid.uuid4()), input_, {})
-        document = input_.model_dump(mode="json")
+        try:
+            document = to_json(input_.model_dump(mode="json"))
+        except (TypeError, ValueError):
+            raise InvalidInput(f"{kind.name}: the input holds a text or number that cannot be stored") from None
         if idempotency_key is not None:
             known = self._known(kind, idempotency_key, document, session)
             if known is not None:
@@ -185,7 +192,13 @@ class Engine:
         """Carry a saga out in this process; see `Saga.run`."""
         with Session(self.database.engine) as own, own.begin():
             handle = self._start(kind, request, idempotency_key, own)
-        record, cause = self.drive(kind, handle.id, patience=patience)
+        try:
+            record, cause = self.drive(kind, handle.id, patience=patience)
+        except (DBAPIError, TransientError) as error:
+            # The table decides what becomes of it; a caller who took this for a failure would book a second time.
+            raise SagaNotFinished(
+                f"saga {kind.name} ({handle.id}) met {type(error).__name__}; the workers carry it on"
+            ) from error
         return self.settle_up(record, cause)
 
     def drive(
@@ -260,6 +273,15 @@ class Engine:
                 failed_compensations=failures,
             ) from cause
         raise SagaNotFinished(f"{what} is {record.state}; the workers carry it on")
+
+
+LONGEST_KEY = 200
+"""Characters of an idempotency key: a UUID, a header, a URL; longer ones do not fit into the index."""
+
+
+def _check_key(kind: type[Saga], key: str | None) -> None:
+    if key is not None and (not key.isprintable() or not 0 < len(key) <= LONGEST_KEY):
+        raise InvalidInput(f"{kind.name}: an idempotency key is 1 to {LONGEST_KEY} printable characters")
 
 
 _PENDING = "sagajobs.after_commit"

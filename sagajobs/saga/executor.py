@@ -8,7 +8,7 @@ import time
 
 from sqlalchemy import Connection
 
-from sagajobs.errors import ClaimLost
+from sagajobs.errors import ClaimLost, SagaNotFound
 from sagajobs.saga import plan
 from sagajobs.saga.act import Outcome, Verdict
 from sagajobs.saga.backward import Backward, needs_undo
@@ -17,13 +17,17 @@ from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.policy import Failure, passes_by_itself
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.settle import Settle
-from sagajobs.saga.states import SagaState, StepState
-from sagajobs.saga.store import Store
+from sagajobs.saga.states import UNFINISHED, SagaState, StepState
+from sagajobs.saga.store import Review, Store, describe_error
 
 DEFAULT_STALL_AFTER = 15.0
 """Seconds without progress after which the sweep re-sends a saga's hint."""
+
+ENOUGH_HINTS = 6
+"""Hints without progress, backing off to some fifteen minutes, after which an error of ours is no passing one."""
 
 UNDO_BUDGET = 60.0
 """Seconds after which one delivery of `compensate` begins no further undo and leaves the rest to the next."""
@@ -58,25 +62,34 @@ class Executor:
         Raises:
             SagaNotFound: no such saga.
             DBAPIError: the database is away; nothing is lost, the table stands as it was.
+            Exception: the code cannot take the saga up (its input, its definition); so often, and a person is asked.
         """
         act = Settle(self, kind, step, saga_id)
         reached(Point.BEFORE_CLAIM, saga_id, step.name)
         try:
-            with self.database.engine.connect() as connection:
-                look = Store(connection).look(saga_id, step.name)
-                todo = plan.forward(look, step, redelivered=redelivered)
-                if todo.do is plan.Do.CARRY_ON:
-                    return Outcome(Verdict.CARRY_ON)
-                if todo.do is plan.Do.FAIL_AGAIN:
-                    return Outcome(Verdict.FAILED)
-                if todo.do is plan.Do.NOTHING or look.step is None:
-                    return Outcome(Verdict.END, todo.wait)
-                if todo.do is plan.Do.SETTLE:
-                    return act.settle(connection, look.saga, look.step)
-                return act.begin(connection, look, look.step, todo)
+            return self._deliver(act, kind, step, saga_id, redelivered=redelivered)
         except ClaimLost:
             # The fence moved on while we worked: whoever owns the step now answers for it. Park.
             return Outcome(Verdict.END)
+        except Exception as error:
+            if not self._hopeless(kind, saga_id, error):
+                raise
+            return Outcome(Verdict.END, cause=error)
+
+    def _deliver(self, act: Settle, kind: type[Saga], step: Step, saga_id: str, *, redelivered: bool) -> Outcome:
+        with self.database.engine.connect() as connection:
+            look = Store(connection).look(saga_id, step.name)
+            kind.definition.check(look.saga)
+            todo = plan.forward(look, step, redelivered=redelivered)
+            if todo.do is plan.Do.CARRY_ON:
+                return Outcome(Verdict.CARRY_ON)
+            if todo.do is plan.Do.FAIL_AGAIN:
+                return Outcome(Verdict.FAILED)
+            if todo.do is plan.Do.NOTHING or look.step is None:
+                return Outcome(Verdict.END, todo.wait)
+            if todo.do is plan.Do.SETTLE:
+                return act.settle(connection, look.saga, look.step)
+            return act.begin(connection, look, look.step, todo)
 
     def compensate(self, kind: type[Saga], saga_id: str) -> Outcome:
         """Undo a saga as far as it goes now: to its end, to a retry that must wait, or to a person.
@@ -91,6 +104,10 @@ class Executor:
                 outcome = self._undo_next(kind, saga_id)
             except ClaimLost:
                 return Outcome(Verdict.END)
+            except Exception as error:
+                if not self._hopeless(kind, saga_id, error):
+                    raise
+                return Outcome(Verdict.END, cause=error)
             if outcome.verdict in (Verdict.END, Verdict.LATER):
                 return outcome
             if time.monotonic() - began > UNDO_BUDGET:
@@ -101,6 +118,7 @@ class Executor:
             record = Store(connection).read(saga_id)
         if record.state is not SagaState.COMPENSATING:
             return Outcome(Verdict.END)
+        kind.definition.check(record)
         saga = kind.restore(saga_id, record.input, record.results)
         step = plan.next_undo(record, kind.definition, lambda step: needs_undo(saga, step))
         if step is None:
@@ -131,6 +149,32 @@ class Executor:
             raise AssertionError(f"step {step.name} has no undo, and the plan named it")
         saga = kind.restore(record.id, record.input, record.results)
         return Backward(self, kind, step, record.id).undo(connection, saga, record, row, step.undo)
+
+    def _hopeless(self, kind: type[Saga], saga_id: str, error: Exception) -> bool:
+        """Ask a person about a saga that the code, time and again, cannot even take up; tell whether one was asked.
+
+        Not at once: an older worker may have met a newer saga while a deployment is under way. Never for a database
+        that is away or busy: that passes, however often it is met.
+        """
+        if isinstance(error, SagaNotFound) or passes_by_itself(error):
+            return False
+        with self.database.transaction() as connection:
+            record = Store(connection).read(saga_id)
+            if record.hints < ENOUGH_HINTS or record.state not in UNFINISHED:
+                return False
+            turned = Store(connection).turn(
+                saga_id,
+                record.state,
+                SagaState.MANUAL_REVIEW_REQUIRED,
+                Lifecycle.REVIEW_REQUIRED,
+                review=Review(
+                    reason="the code cannot take it up",
+                    evidence={"error": describe_error(error, record.at_work, 0, Failure.PERMANENT)},
+                ),
+            )
+        if turned:
+            emit(Lifecycle.REVIEW_REQUIRED, saga=kind.name, saga_id=saga_id)
+        return turned
 
     def _all_undone(self, kind: type[Saga], record: SagaRecord) -> Outcome:
         with self.database.transaction() as connection:

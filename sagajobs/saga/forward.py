@@ -28,7 +28,7 @@ class Forward(Act):
         record = look.saga
         if todo.do is Do.TOO_LATE:
             late = {"step": self.step.name, "class": "DeadlineExceeded", "message": "useful_until has passed"}
-            return self._fail(connection, record, row, late)
+            return self._fail(connection, record, row, late | {"in_doubt": self._in_doubt(row)})
         if todo.do is Do.EXHAUSTED:
             return self.exhausted(connection, record, row)
         saga = self.kind.restore(self.saga_id, record.input, record.results)
@@ -61,11 +61,13 @@ class Forward(Act):
             lease=lease,
             bump=True,
             next_in=lease,
+            error=dict(row.error or {}) | {"in_doubt": True} if self._in_doubt(row) else None,
         )
         connection.commit()
         self.say(Lifecycle.STEP_EXECUTING, attempt)
         reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
-        return claimed(row, StepState.RUNNING, attempts=attempt)
+        error = {**(row.error or {}), "in_doubt": self._in_doubt(row)}
+        return claimed(row, StepState.RUNNING, attempts=attempt, error=error)
 
     def _work(self, connection: Connection, saga: Saga, record: SagaRecord, row: StepRecord, attempt: int) -> Outcome:
         """Run a local step: its writes and the record that it is done are one transaction (SPEC G2)."""
@@ -75,7 +77,6 @@ class Forward(Act):
         try:
             with self.database.session(connection) as db:
                 output = to_json(self.step.method(saga, db))
-                db.flush()
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
             connection.rollback()
             return self._failed(record, row, error, attempt)
@@ -98,7 +99,6 @@ class Forward(Act):
                 try:
                     with self.database.session(connection) as db:
                         self.step.note(saga, db, output)
-                        db.flush()
                 except Exception as error:
                     connection.rollback()
                     if self.step.retry.classify(error, external=False) is Failure.TRANSIENT:
@@ -135,9 +135,11 @@ class Forward(Act):
         """Record a failure: to be tried again, to be probed, or for good."""
         retry = self.step.retry
         kind = retry.classify(error, external=self.step.external)
+        in_doubt = bool((row.error or {}).get("in_doubt"))
         if kind is Failure.AMBIGUOUS and self.step.finder is None:
             kind = Failure.TRANSIENT  # idempotent by its author's word: repeating it settles the question
-        described = describe_error(error, self.step.name, attempt, kind)
+            in_doubt = True
+        described = describe_error(error, self.step.name, attempt, kind) | {"in_doubt": in_doubt}
         with self.database.engine.connect() as connection:
             if kind is Failure.AMBIGUOUS and self.step.finder is not None:
                 return self._unknown(connection, saga, row, described, error, self.step.finder)
@@ -202,6 +204,8 @@ class Forward(Act):
         attempt = row.attempts if attempt is None else attempt
         undoing = saga.state is SagaState.COMPENSATING
         goes_on = self.step.optional or undoing
+        if error.get("in_doubt") and self.step.undo is not None and not undoing:
+            return self._turn_in_doubt(connection, saga, row, error, attempt, cause)
         review = None
         if self.step.after_pivot and not goes_on:
             review = Review(reason="failed past the pivot", evidence={"error": dict(error)})
@@ -225,6 +229,41 @@ class Forward(Act):
         followed = written.saga_state in (*FORWARD, SagaState.COMPLETED)
         return Outcome(Verdict.CARRY_ON if followed else Verdict.END, cause=cause)
 
+    def _in_doubt(self, row: StepRecord) -> bool:
+        """Tell whether an earlier attempt may have got through, with no probe to tell: it died, or it said so."""
+        unprobed = self.step.external and self.step.finder is None
+        return unprobed and (row.state is StepState.RUNNING or bool((row.error or {}).get("in_doubt")))
+
+    def _turn_in_doubt(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        error: Mapping[str, Any],
+        attempt: int,
+        cause: BaseException | None,
+    ) -> Outcome:
+        """Turn round with the step's outcome open: undoing repeats it first, as only its result tells what to undo.
+
+        Also for an optional step: going on would leave standing what a later failure could not undo.
+        """
+        written = self.write(
+            connection,
+            saga,
+            row,
+            StepState.RUNNING,  # as after a death at work: open, and nobody's
+            Lifecycle.STEP_FAILED,
+            saga_to=SagaState.COMPENSATING,
+            attempts=attempt,
+            probes=0,
+            error=error,
+            saga_error=error,
+            detail={"error": error["class"]},
+        )
+        self.commit(connection, Lifecycle.STEP_FAILED, attempt, written)
+        turned = written.saga_state is SagaState.COMPENSATING
+        return Outcome(Verdict.FAILED if turned else Verdict.END, cause=cause)
+
     def fail(self, connection: Connection, saga: SagaRecord, row: StepRecord, error: Mapping[str, Any]) -> Outcome:
         """Record that a step whose outcome was unknown did not happen and will not be tried again."""
         return self._fail(connection, saga, row, error)
@@ -235,6 +274,7 @@ class Forward(Act):
             "step": self.step.name,
             "class": "AttemptsExhausted",
             "message": f"{row.attempts} deliveries, none of which came back",
+            "in_doubt": self._in_doubt(row),
         }
         if self.step.optional:
             return self._fail(connection, saga, row, error)

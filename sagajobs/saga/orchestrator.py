@@ -7,7 +7,6 @@ finish it: if the process dies, the sweep opens a review case that lists what ha
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import os
 import socket
@@ -25,7 +24,7 @@ from sagajobs.saga.handle import default_engine
 from sagajobs.saga.policy import Failure, RetryPolicy
 from sagajobs.saga.records import StepRecord
 from sagajobs.saga.states import FORWARD, SagaState, StepState
-from sagajobs.saga.store import Event, Review, StepWrite, Store, describe_error
+from sagajobs.saga.store import Event, Review, StepWrite, Store, describe_error, storable, to_json
 
 log = logging.getLogger(__name__)
 
@@ -281,7 +280,7 @@ class SagaOrchestrator:
             if done.compensation is not None:
                 error = self._undo(done, done.compensation)
                 if error is not None:
-                    failures[done.row.name] = f"{type(error).__name__}: {error}"
+                    failures[done.row.name] = storable(f"{type(error).__name__}: {error}")
         review = Review(reason="an undo failed", evidence={"failed": failures}) if failures else None
         to = SagaState.MANUAL_REVIEW_REQUIRED if failures else SagaState.COMPENSATED
         said = Lifecycle.REVIEW_REQUIRED if failures else Lifecycle.SAGA_COMPENSATED
@@ -341,7 +340,6 @@ def _call(compensation: Callable[..., Any], result: Any) -> Any:
 def _recordable(result: Any) -> Any:
     """Return a result for the record if it is JSON; functions of this process may pass anything among themselves."""
     try:
-        json.dumps(result, allow_nan=False)
+        return to_json(result)
     except (TypeError, ValueError):
         return None
-    return result

@@ -87,12 +87,12 @@ class RetryPolicy:
         for types, kind in kinds:
             if isinstance(error, types):
                 return kind
-        if not external and (isinstance(error, SoftTimeLimitExceeded) or _database_hiccup(error)):
+        if not external and (isinstance(error, SoftTimeLimitExceeded) or passes_by_itself(error)):
             return Failure.TRANSIENT
         return Failure.AMBIGUOUS if external else Failure.PERMANENT
 
 
-def _database_hiccup(error: BaseException) -> bool:
+def passes_by_itself(error: BaseException) -> bool:
     """Tell whether the database itself asks for another try: a lost connection, a deadlock, a lock time-out."""
     if not isinstance(error, DBAPIError):
         return False

@@ -69,6 +69,11 @@ class SagaRecord:
         return tuple(step.name for step in self.steps.values() if step.state in done and step.finished is not None)
 
     @property
+    def at_work(self) -> str | None:
+        """Name of the step in whose stage the saga stands, None past the last one."""
+        return next((step.name for step in self.steps.values() if step.stage == self.stage), None)
+
+    @property
     def failed_step(self) -> str | None:
         """Name of the step whose failure turned the saga round."""
         return self.error.get("step") if self.error else None

@@ -29,6 +29,10 @@ class Settle(Forward):
         """
         saga = self.kind.restore(self.saga_id, record.input, record.results)
         finder = self.step.finder
+        patience = finder.retry.max_attempts + 2 * finder.looks if finder else DEFAULT_UNDO_RETRY.max_attempts
+        if row.probes > patience:
+            # A look that fails is counted and ends in `_cannot_tell`; so many can only be looks that never came back.
+            return self._ask(connection, record, row, {"probes": row.probes})
         to = StepState.UNKNOWN if finder else StepState.RUNNING
         self.write(
             connection,
@@ -105,20 +109,32 @@ class Settle(Forward):
             if spent < retry.max_attempts:
                 delay = retry.delay(row.probes, error)
                 return self._look_again(connection, record, row, delay, probes=spent, detail=described["class"])
-            written = self.write(
-                connection,
-                record,
-                row,
-                row.state,
-                Lifecycle.STEP_UNKNOWN,
-                saga_to=SagaState.MANUAL_REVIEW_REQUIRED,
-                review=Review(
-                    reason="nothing can tell whether it happened",
-                    evidence={"error": row.error and dict(row.error), "probe": described},
-                ),
-            )
-            self.commit(connection, Lifecycle.STEP_UNKNOWN, row.attempts, written)
-            return Outcome(Verdict.END, cause=error)
+            return self._ask(connection, record, row, {"probe": described}, cause=error)
+
+    def _ask(
+        self,
+        connection: Connection,
+        record: SagaRecord,
+        row: StepRecord,
+        evidence: dict[str, Any],
+        *,
+        cause: BaseException | None = None,
+    ) -> Outcome:
+        """Ask a person whether it happened."""
+        written = self.write(
+            connection,
+            record,
+            row,
+            row.state,
+            Lifecycle.STEP_UNKNOWN,
+            saga_to=SagaState.MANUAL_REVIEW_REQUIRED,
+            review=Review(
+                reason="nothing can tell whether it happened",
+                evidence={"error": row.error and dict(row.error), **evidence},
+            ),
+        )
+        self.commit(connection, Lifecycle.STEP_UNKNOWN, row.attempts, written)
+        return Outcome(Verdict.END, cause=cause)
 
     def _look_again(
         self,

@@ -165,7 +165,7 @@ TAKE_DUE = text("""
     UPDATE sagas SET hints = hints + 1,
         next_at = saga_now() + make_interval(secs => least(:stall_after * power(2, least(hints, 20)), :longest))
     WHERE id = CAST(:id AS uuid) AND next_at <= saga_now()
-    RETURNING id, name, kind, state, stage, hints, useful_until
+    RETURNING id, name, kind, state, stage, hints
 """)
 """Take one due saga, so that a second sweep does not: the loser's row no longer matches after the winner's commit."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +16,9 @@ from sagajobs.errors import ClaimLost, SagaNotFound
 from sagajobs.saga import statements
 from sagajobs.saga.records import Look, SagaRecord, StepRecord, saga_record, step_record
 from sagajobs.saga.states import ENDED, UNFINISHED, SagaState, StepState, check_saga, check_step
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL as JSON writes it: after an even number of backslashes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +137,7 @@ class Store:
 
     def read(self, saga_id: str) -> SagaRecord:
         """Return a saga; raises `SagaNotFound`."""
+        _check_id(saga_id)
         row = self._connection.execute(statements.READ, {"id": saga_id}).mappings().first()
         if row is None:
             raise SagaNotFound(f"there is no saga {saga_id} in this database")
@@ -139,6 +145,7 @@ class Store:
 
     def status(self, saga_id: str) -> SagaState:
         """Return a saga's state; raises `SagaNotFound`."""
+        _check_id(saga_id)
         row = self._connection.execute(statements.STATUS, {"id": saga_id}).first()
         if row is None:
             raise SagaNotFound(f"there is no saga {saga_id} in this database")
@@ -146,6 +153,7 @@ class Store:
 
     def look(self, saga_id: str, step: str) -> Look:
         """Return a saga and lock one of its steps; raises `SagaNotFound`."""
+        _check_id(saga_id)
         row = self._connection.execute(statements.LOOK, {"id": saga_id, "step": step}).mappings().first()
         if row is None:
             raise SagaNotFound(f"there is no saga {saga_id} in this database")
@@ -229,20 +237,50 @@ class Store:
         return row is not None
 
 
-def describe_error(error: BaseException, step: str, attempt: int, kind: str) -> dict[str, Any]:
+def _check_id(saga_id: str) -> None:
+    try:
+        uuid.UUID(saga_id)
+    except ValueError:
+        raise SagaNotFound("there is no such saga: the id is no UUID") from None
+
+
+def describe_error(error: BaseException, step: str | None, attempt: int, kind: str) -> dict[str, Any]:
     """Return an exception as it goes on record. It may quote a customer, so it stays in the database (SPEC G7)."""
     return {
         "step": step,
         "class": f"{type(error).__module__}.{type(error).__qualname__}",
-        "message": str(error)[:2000],
+        "message": storable(_text(error)[:2000]),
         "kind": kind,
         "attempt": attempt,
     }
 
 
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as bad:  # noqa: BLE001 - an exception that cannot say what it is must not hide that a step failed
+        return f"({type(bad).__name__} while its message was read)"
+
+
+def storable(text: str) -> str:
+    """Return `text` without what PostgreSQL does not store: NUL characters and halves of surrogate pairs."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
 def to_json(value: Any) -> Any:
-    """Return `value` if it is JSON, else raise `TypeError`: a result is read by other processes, later."""
-    json.dumps(value, allow_nan=False)
+    """Return `value` if it is JSON that PostgreSQL stores: a result is read by other processes, later.
+
+    Raises:
+        TypeError, ValueError: it is not. Found here, it is a failure of the step; found by the commit that is to
+            record the step, nothing could be recorded at all.
+    """
+    written = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    try:
+        written.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("a text in it has half of a surrogate pair, which PostgreSQL does not store") from None
+    if _NUL.search(written):
+        raise ValueError("a text in it has a NUL character, which PostgreSQL does not store")
     return value
 
 

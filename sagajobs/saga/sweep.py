@@ -10,10 +10,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from sqlalchemy import RowMapping
-from sqlalchemy.exc import DBAPIError
 
 from sagajobs.saga import statements
 from sagajobs.saga.events import Lifecycle, emit
+from sagajobs.saga.executor import ENOUGH_HINTS
 from sagajobs.saga.states import FORWARD, SagaState
 from sagajobs.saga.store import Review, Store
 
@@ -42,7 +42,7 @@ def recover(engine: Engine, *, batch: int = BATCH) -> int:
     for saga_id in due:
         try:
             taken += _recover_one(engine, engine.publisher, saga_id)
-        except DBAPIError as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with this one, the others must be taken up
             log.warning("saga %s could not be taken up now: %s", saga_id, type(error).__name__)
     return taken
 
@@ -60,8 +60,10 @@ def _recover_one(engine: Engine, publisher: Publisher, saga_id: str) -> bool:
         if row is None:
             return False  # another sweep took it, or it moved on by itself
         if row["kind"] == "orchestrated":
-            return _orphaned(Store(connection), row)
-    kind = engine.kinds.get(row["name"])
+            return _to_review(Store(connection), row, "the process that ran it is gone")
+        kind = engine.kinds.get(row["name"])
+        if kind is None and row["hints"] > ENOUGH_HINTS:
+            return _to_review(Store(connection), row, "no code knows this kind of saga")
     if kind is None:
         log.error(
             "saga %s is of kind %r, which this worker does not know: is a worker with older code running?",
@@ -78,14 +80,14 @@ def _recover_one(engine: Engine, publisher: Publisher, saga_id: str) -> bool:
     return True
 
 
-def _orphaned(store: Store, row: RowMapping) -> bool:
-    """Ask a person about a saga whose steps were code of a process that is gone: nobody else can undo them."""
+def _to_review(store: Store, row: RowMapping, reason: str) -> bool:
+    """Ask a person about a saga whose steps are code that is gone, with its process or its release."""
     turned = store.turn(
         str(row["id"]),
         SagaState(row["state"]),
         SagaState.MANUAL_REVIEW_REQUIRED,
         Lifecycle.REVIEW_REQUIRED,
-        review=Review(reason="the process that ran it is gone", evidence={"stage": row["stage"]}),
+        review=Review(reason=reason, evidence={"stage": row["stage"]}),
     )
     if turned:
         emit(Lifecycle.REVIEW_REQUIRED, saga=row["name"], saga_id=str(row["id"]))

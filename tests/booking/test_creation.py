@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga, SagaCompensationException, SagaException, SagaHandle, SagaNotFinished
 from sagajobs.booking.creation import METADATA_KEY
+from sagajobs.saga import faultpoints
+from tests.support.sagas import record
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +70,15 @@ def test_a_customer_is_known_by_e_mail_in_any_case(booking, db):
     AppointmentCreationSaga.run(booking(customer={"email": "One.Person@secret.example", "name": "Another Name"}))
     assert customers(db) == 1
     assert len({row.customer_id for row in appointments(db)}) == 1
+
+
+@pytest.mark.parametrize("email", ["\u0130lker@secret.example", "\u0391\u03a3@secret.example"])
+def test_a_customer_comes_back_whose_lower_case_is_a_matter_of_taste(booking, db, email):
+    for _ in range(2):
+        handle = record(AppointmentCreationSaga, booking(customer={"email": email}))
+        AppointmentCreationSaga.engine.drive(AppointmentCreationSaga, handle.id)
+        assert "create_customer" in handle.record().completed_steps
+    assert customers(db) == 1
 
 
 def test_an_event_type_with_several_lengths_gets_the_one_that_is_asked_for(booking, simulator):
@@ -314,6 +326,33 @@ def test_a_booking_is_adopted_once(booking, db, simulator):
     with pytest.raises(Exception, match="belongs to another appointment"):
         AppointmentCreationSaga.run(request | {"calcom_booking_uid": uid})
     assert len(simulator.standing()) == 1
+
+
+def test_a_booking_of_another_saga_is_neither_adopted_nor_cancelled(booking, db, simulator, app_engine):
+    """It is made, and not on record yet, when somebody sees it at Cal.com and brings it along."""
+    request = booking()
+    first = record(AppointmentCreationSaga, request)
+    second = []
+
+    def seen(point, saga_id, step):
+        if (point, saga_id, step) == (faultpoints.Point.AFTER_CALL, first.id, "book_calcom"):
+            (booked,) = simulator.ledger()
+            same = {key: request[key] for key in ("event_type_id", "start")}
+            second.append(record(AppointmentCreationSaga, booking(**same, calcom_booking_uid=booked["uid"])))
+
+    faultpoints.install(seen)
+    app_engine.drive(AppointmentCreationSaga, first.id)
+    faultpoints.install(None)
+    app_engine.drive(AppointmentCreationSaga, second[0].id)
+    assert (first.status(), second[0].status()) == ("completed", "compensated")
+    assert len(simulator.standing()) == 1
+
+
+def test_an_adopted_start_is_compared_as_cal_com_keeps_it(booking, db, simulator):
+    request = booking()
+    uid = _booked_by_phone(simulator, request)
+    fraction = {"start": request["start"] + timedelta(microseconds=999)}
+    assert AppointmentCreationSaga.run(request | fraction | {"calcom_booking_uid": uid}).calcom_v2_booking_id == uid
 
 
 # --- all at once ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -24,6 +25,9 @@ BAD = {
     "naive start": ({"start": NOW.replace(tzinfo=None) + timedelta(days=1)}, ["start"]),
     "start is no time": ({"start": "tomorrow"}, ["start"]),
     "past start": ({"start": NOW - timedelta(minutes=1)}, ["start"]),
+    "start beyond all calendars": ({"start": "9999-12-31T23:00:00-12:00"}, ["start"]),
+    "start before all calendars": ({"start": "0001-01-01T01:00:00+12:00"}, ["start"]),
+    "zone of a machine": ({"customer": {"time_zone": "localtime"}}, ["customer.time_zone"]),
     "no duration": ({"duration_minutes": 0}, ["duration_minutes"]),
     "endless": ({"duration_minutes": 10_000}, ["duration_minutes"]),
     "not its duration": ({"duration_minutes": 31}, ["duration_minutes"]),
@@ -62,6 +66,13 @@ def test_a_request_hides_the_customer_in_its_repr(booking):
     shown = repr(request)
     for private in ("Private Person", "secret.example", "+4930123456", "private note"):
         assert private not in shown
+
+
+def test_a_start_is_kept_as_cal_com_keeps_it(booking):
+    start = datetime(2027, 10, 31, 2, 30, 0, 1999, tzinfo=ZoneInfo("Europe/Berlin"))  # the hour that comes twice
+    request = BookingRequest.model_validate(booking(start=start, duration_minutes=60))
+    assert request.start == datetime(2027, 10, 31, 0, 30, 0, 1000, tzinfo=UTC)
+    assert request.end - request.start == timedelta(hours=1)
 
 
 def test_cal_com_being_away_keeps_nobody_from_booking(booking, simulator, worker):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from sqlalchemy import text
 
 from tests.support.sagas import Pivoting, Scripted, World
+from tests.support.throwaway import PREFIX, Throwaway
 
 
 @pytest.fixture
@@ -18,3 +22,14 @@ def world(app_engine, clean) -> World:
         else:
             app_engine.register(kind, world)
     return world
+
+
+@pytest.fixture
+def throwaway(app_engine, world, monkeypatch) -> Iterator[Throwaway]:
+    """Sagas of a test's own, carried out by a sweep; nothing of them is left."""
+    monkeypatch.setattr(app_engine, "publisher", None)
+    yield Throwaway(app_engine)
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("DELETE FROM sagas"))
+    for name in [name for name in app_engine.kinds if name.startswith(PREFIX)]:
+        del app_engine.kinds[name]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from sagajobs.errors import PermanentError, SagaCompensationException, SagaException, SagaNotFinished, TransientError
-from sagajobs.saga import SagaHandle
+from sagajobs.saga import SagaHandle, step
 from tests.support.sagas import Pivoting, Scripted, record
 
 
@@ -269,3 +272,40 @@ def test_a_saga_under_way_has_no_result_yet(app_engine, world):
     with pytest.raises(SagaNotFinished, match="still pending"):
         handle.wait(timeout=0.05)
     app_engine.drive(Scripted, handle.id)
+
+
+@pytest.mark.parametrize(
+    ("how", "ends", "written"), [("commit", "completed", ["1", "2"]), ("rollback", "compensated", [])]
+)
+def test_a_step_that_ends_its_own_transaction_never_loses_a_part_of_its_writes(throwaway, world, how, ends, written):
+    def act(self, db):
+        db.execute(text("INSERT INTO test_local (saga_id, step) VALUES (:id, '1')"), {"id": self.id})
+        getattr(db, how)()
+        db.execute(text("INSERT INTO test_local (saga_id, step) VALUES (:id, '2')"), {"id": self.id})
+
+    handle = throwaway.record(act=step(irreversible=True)(act))
+    assert throwaway.sweep(handle) == ends
+    assert world.local(handle.id) == written
+
+
+def test_a_savepoint_that_is_rolled_back_is_no_mistake(throwaway, world):
+    def act(self, db):
+        try:
+            with db.begin_nested():
+                db.execute(text("SELECT 1 / 0"))
+        except DBAPIError:
+            db.execute(text("INSERT INTO test_local (saga_id, step) VALUES (:id, 'instead')"), {"id": self.id})
+
+    handle = throwaway.record(act=step(irreversible=True)(act))
+    assert throwaway.sweep(handle) == "completed"
+    assert world.local(handle.id) == ["instead"]
+
+
+def test_a_statement_that_failed_and_was_ignored_fails_the_step(throwaway, db):
+    def act(self, db):
+        with contextlib.suppress(DBAPIError):
+            db.execute(text("SELECT 1 / 0"))
+
+    assert throwaway.sweep(throwaway.record(act=step(irreversible=True)(act))) == "compensated"
+    (error,) = db.execute(text("SELECT error FROM sagas")).scalars()
+    assert "begin_nested" in error["message"]

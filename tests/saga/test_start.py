@@ -9,9 +9,9 @@ from celery import Celery
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from sagajobs.errors import IdempotencyConflict, InvalidInput, SagaNotFound
-from sagajobs.saga import Canvas, Database, Engine, SagaHandle
-from tests.support.sagas import Scripted
+from sagajobs.errors import IdempotencyConflict, InvalidInput, SagaNotFinished, SagaNotFound, TransientError
+from sagajobs.saga import Canvas, Database, Engine, Saga, SagaHandle, step
+from tests.support.sagas import Input, Scripted
 
 
 class Hints:
@@ -127,6 +127,53 @@ def test_no_broker_is_no_error(app_engine, world, monkeypatch, caplog):
     assert "left to the sweep" in caplog.text
     lonely.drive(kind, handle.id)
     lonely.database.close()
+
+
+def test_a_queue_that_does_not_exist_is_no_error_of_a_start_that_is_committed(app_engine, world, caplog):
+    kind = type(Saga)(
+        "Elsewhere",
+        (Saga,),
+        {"name": "elsewhere", "Input": Input, "act": step(irreversible=True, queue="nowhere")(lambda self, db: None)},
+    )
+    app_engine.register(kind)
+    handle = kind.enqueue({})
+    assert "QueueNotFound" in caplog.text
+    app_engine.drive(kind, handle.id)
+    del app_engine.kinds["elsewhere"]
+
+
+@pytest.mark.parametrize("key", ["", "a\0b", "\ud800", "a\nb", "x" * 201])
+def test_an_idempotency_key_that_cannot_be_one_is_refused(hints, key):
+    with pytest.raises(InvalidInput, match="printable"):
+        Scripted.enqueue({}, idempotency_key=key)
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "\ud800"])
+def test_an_input_that_cannot_be_stored_is_refused(hints, bad):
+    with pytest.raises(InvalidInput):
+        Scripted.enqueue({"script": {"first": [bad]}})
+
+
+def test_an_id_that_is_none_is_not_found(app_engine):
+    handle = SagaHandle("no uuid", engine=app_engine)
+    for ask in (handle.status, handle.record, handle.result):
+        with pytest.raises(SagaNotFound):
+            ask()
+
+
+def test_a_database_that_is_busy_in_the_middle_of_run_is_not_a_failure(world, app_engine, monkeypatch):
+    def busy(*_, **__):
+        raise TransientError("a lock")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scripted.definition.step("call"), "note", busy)
+        with pytest.raises(SagaNotFinished, match="the workers carry it on"):
+            Scripted.run({})
+    with app_engine.database.transaction() as connection:
+        saga_id = connection.execute(text("SELECT id FROM sagas")).scalar_one()
+        connection.execute(text("UPDATE saga_steps SET lease_until = NULL"))
+    record, _ = app_engine.drive(Scripted, str(saga_id))
+    assert record.state == "completed"
 
 
 def test_a_handle_needs_only_an_id(hints):

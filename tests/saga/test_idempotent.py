@@ -1,0 +1,66 @@
+"""External steps without a probe, idempotent by their author's word: what may stand is never called undone (G4)."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from sagajobs.errors import PermanentError, TransientError
+from sagajobs.saga import step
+from tests.support.sagas import QUICK
+
+LOST = TimeoutError("it got through, and its answer was lost")
+
+
+@pytest.fixture
+def outside(throwaway):
+    """Have a saga of one such step carried out; each entry of the script is what one call raises."""
+
+    def go(*script: Exception, optional: bool = False, hook=lambda saga: None):
+        standing, calls = [], []
+
+        def call(self, key):
+            calls.append(key)
+            hook(self)
+            error = script[len(calls) - 1] if len(calls) <= len(script) else None
+            if error is None or error is LOST:
+                standing[:] = [key]
+            if error is not None:
+                raise error
+            return key
+
+        act = step(external=True, idempotent=True, optional=optional, retry=QUICK)(call)
+        act.compensation(lambda self, result: standing.remove(result))
+        return throwaway.sweep(throwaway.record(act=act)), standing, len(calls)
+
+    return go
+
+
+def test_attempts_used_up_in_doubt_are_settled_by_one_more_and_undone(outside):
+    assert outside(LOST, LOST, LOST) == ("compensated", [], 4)
+
+
+def test_a_doubt_outlives_the_failure_that_follows_it(outside):
+    assert outside(LOST, PermanentError("no more")) == ("compensated", [], 3)
+
+
+def test_an_optional_one_in_doubt_is_settled_too(outside):
+    assert outside(LOST, LOST, LOST, optional=True) == ("compensated", [], 4)
+
+
+def test_a_doubt_that_nothing_settles_is_a_persons(outside):
+    state, standing, _ = outside(LOST, *[TransientError("down")] * 30)
+    assert (state, len(standing)) == ("manual_review_required", 1)
+
+
+def test_without_a_doubt_nothing_is_repeated(outside):
+    assert outside(*[TransientError("down")] * 3) == ("compensated", [], 3)
+    assert outside(PermanentError("no")) == ("compensated", [], 1)
+
+
+def test_past_its_deadline_in_doubt(outside, app_engine):
+    def late(saga):
+        with app_engine.database.transaction() as connection:
+            connection.execute(text("UPDATE sagas SET useful_until = saga_now()"))
+
+    assert outside(LOST, hook=late) == ("compensated", [], 2)
