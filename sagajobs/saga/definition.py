@@ -222,8 +222,16 @@ class Saga(metaclass=_SagaType):
 
     @classmethod
     def restore(cls, saga_id: str, input_: Any, results: Mapping[str, Any]) -> Self:
-        """Return the instance for a saga on record; `input_` is the JSON that was stored."""
-        return cls(saga_id, cls.Input.model_validate(input_), results)
+        """Return the instance for a saga on record; `input_` is the JSON that was stored.
+
+        Raises:
+            DefinitionError: today's `Input` does not take what was stored; nothing of it is quoted.
+        """
+        try:
+            return cls(saga_id, cls.Input.model_validate(input_), results)
+        except ValidationError as error:
+            fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors(include_input=False))
+            raise DefinitionError(f"saga {saga_id}: today's {cls.Input.__name__} does not take its {fields}") from None
 
 
 def _define(cls: type[Saga]) -> Definition:

@@ -76,6 +76,7 @@ class SagaOrchestrator:
         self._done: list[_Done] = []
         self._stage = 0
         self._failed_step: str | None = None
+        self._names: set[str] = set()
         with self._database.transaction() as connection:
             Store(connection).start(
                 saga_id=self.id,
@@ -107,8 +108,10 @@ class SagaOrchestrator:
 
         Raises:
             SagaException: the action failed, and everything done so far was undone; chained to the action's exception.
+                Likewise for a name that was used before, whose action is not run.
             SagaCompensationException: likewise, and an undo failed.
         """
+        self._refuse_repetition(name)
         row = self._begin(name)
         try:
             result = action()
@@ -145,18 +148,21 @@ class SagaOrchestrator:
 
         Returns:
             The action's result, None if it failed.
+
+        Raises:
+            SagaException: the name was used before; everything done so far was undone.
+            SagaCompensationException: the action failed and so did its compensation; a person is asked.
         """
         if required:
             return self.execute_step(name, action, compensation)
+        self._refuse_repetition(name)
         row = self._begin(name)
         try:
             result = action()
         except Exception as error:  # noqa: BLE001 - recorded, and the saga goes on: that is what optional means
             self._failed(row, error, turns=False)
             if compensation is not None:
-                self._say(Lifecycle.COMPENSATION_STARTED, name)
-                _call(compensation, None)
-                self._say(Lifecycle.COMPENSATION_COMPLETED, name)
+                self._degrade(name, compensation)
             return None
         self._succeeded(row, result, compensation)
         return result
@@ -189,7 +195,48 @@ class SagaOrchestrator:
                 )
         self._undo_all(cause=None)
 
+    def _degrade(self, name: str, compensation: Callable[..., Any]) -> None:
+        """Do what is to be done instead of an optional step that failed: if that fails too, a person must know."""
+        self._say(Lifecycle.COMPENSATION_STARTED, name)
+        try:
+            _call(compensation, None)
+        except Exception as error:
+            self._say(Lifecycle.COMPENSATION_FAILED, name)
+            failures = {name: f"{type(error).__name__}: {error}"}
+            review = Review(reason="an optional step and what was to replace it failed", evidence={"failed": failures})
+            with self._database.transaction() as connection:
+                store = Store(connection)
+                store.turn(
+                    self.id,
+                    SagaState.RUNNING,
+                    SagaState.MANUAL_REVIEW_REQUIRED,
+                    Lifecycle.REVIEW_REQUIRED,
+                    review=review,
+                )
+            self._say(Lifecycle.REVIEW_REQUIRED)
+            raise SagaCompensationException(
+                f"saga {self.operation} ({self.id}): step {name} failed and so did its compensation",
+                saga_id=self.id,
+                failed_step=name,
+                completed_steps=self.completed_steps,
+                failed_compensations=failures,
+            ) from error
+        self._say(Lifecycle.COMPENSATION_COMPLETED, name)
+
     # --- records ---
+
+    def _refuse_repetition(self, name: str) -> None:
+        if name not in self._names:
+            self._names.add(name)
+            return
+        self._failed_step = name
+        self.compensate()
+        raise SagaException(
+            f"saga {self.operation} ({self.id}) has two steps called {name!r} and was undone: rename one",
+            saga_id=self.id,
+            failed_step=name,
+            completed_steps=self.completed_steps,
+        )
 
     def _begin(self, name: str) -> StepRecord:
         with self._database.transaction() as connection:

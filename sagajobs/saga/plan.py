@@ -79,8 +79,9 @@ def forward(look: Look, step: Step, *, redelivered: bool) -> Plan:  # noqa: PLR0
     attempt = row.attempts + 1
     if counted and not step.external and row.attempts == 0:
         # A local step's first delivery counts itself in the commit that it makes anyway. That it is not on record
-        # and there is a second one means that it may have died at work: it is counted now.
-        attempt = 2
+        # and there is a second one means that it may have died at work: it is counted now. Where only the sweep has
+        # sent again, the first one may as well be late or lost, so that one attempt at least is really made.
+        attempt = 2 if redelivered else min(2, step.retry.max_attempts)
     if attempt > step.retry.max_attempts:
         return Plan(Do.EXHAUSTED, attempt=row.attempts)
     return Plan(Do.RUN, attempt=attempt, counted=counted)

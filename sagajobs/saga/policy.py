@@ -39,6 +39,8 @@ class RetryPolicy:
         factor: growth of the delay from attempt to attempt.
         max_delay: longest delay in seconds.
         jitter: share of the delay that chance may take away, 0 to 1.
+        deferral: least seconds before the next try after one that did not count (`Deferred`), where the other side
+            did not say: such tries do not add up, so nothing else would slow them down.
         transient: further exceptions that mean "nothing was done, try again".
         permanent: further exceptions that mean "nothing was done, never try again".
         ambiguous: further exceptions that mean "it may have been done".
@@ -49,6 +51,7 @@ class RetryPolicy:
     factor: float = 2.0
     max_delay: float = 300.0
     jitter: float = 0.25
+    deferral: float = 5.0
     transient: tuple[type[Exception], ...] = ()
     permanent: tuple[type[Exception], ...] = ()
     ambiguous: tuple[type[Exception], ...] = ()
@@ -67,6 +70,8 @@ class RetryPolicy:
         delay = min(self.base * self.factor ** max(attempts - 1, 0), self.max_delay)
         delay *= 1 - self.jitter * random.random()  # noqa: S311 - spread, not secrecy
         asked = error.retry_after if isinstance(error, TransientError) else None
+        if asked is None and isinstance(error, Deferred):
+            asked = self.deferral
         return max(delay, asked) if asked is not None else delay
 
     def classify(self, error: BaseException, *, external: bool) -> Failure:

@@ -130,6 +130,24 @@ def test_an_undo_that_fails_once_is_repeated(saga):
     assert len(tries) == 2
 
 
+def test_two_steps_of_one_name_are_refused_and_what_was_done_is_undone(saga):
+    undone = []
+    saga.execute_step("one", lambda: 1, undone.append)
+    with pytest.raises(SagaException, match="two steps called 'one'"):
+        saga.execute_step("one", lambda: 2, undone.append)
+    assert undone == [1]
+    assert SagaHandle(saga.id).status() == "compensated"
+
+
+def test_when_degrading_fails_too_a_person_is_asked(saga, db):
+    saga.execute_step("book", lambda: 1)
+    with pytest.raises(SagaCompensationException) as caught:
+        saga.execute_optional_step("sync", fail, fail)
+    assert list(caught.value.failed_compensations) == ["sync"]
+    assert SagaHandle(saga.id).status() == "manual_review_required"
+    assert "failed" in db.execute(text("SELECT reason FROM review_cases")).scalar_one()
+
+
 def test_compensate_by_hand(saga):
     undone = []
     saga.execute_step("one", lambda: 1, undone.append)

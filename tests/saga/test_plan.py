@@ -92,6 +92,12 @@ def test_a_later_delivery_of_a_local_step_counts_the_one_that_left_no_trace_too(
     assert plan == Plan(Do.RUN, attempt=2, counted=True)
 
 
+def test_where_one_attempt_is_all_a_lost_message_does_not_use_it_up():
+    once = replace(LOCAL, retry=RetryPolicy(max_attempts=1))
+    assert forward(look(LOCAL, hints=3), once, redelivered=False) == Plan(Do.RUN, attempt=1, counted=True)
+    assert forward(look(LOCAL), once, redelivered=True).do is Do.EXHAUSTED
+
+
 def test_a_delivery_beyond_the_last_attempt_finds_them_used_up():
     dead = look(LOCAL, StepState.RUNNING, attempts=3)
     assert forward(dead, LOCAL, redelivered=True).do is Do.EXHAUSTED

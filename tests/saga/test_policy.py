@@ -55,6 +55,12 @@ def test_what_the_other_side_asked_for_is_a_floor():
     assert policy.delay(1, TransientError(retry_after=30)) == 30
 
 
+def test_what_does_not_count_is_slowed_down_all_the_same():
+    policy = RetryPolicy(base=0.1, deferral=7)
+    assert policy.delay(1, Deferred()) == 7
+    assert policy.delay(1, Deferred(retry_after=0.5)) == 0.5
+
+
 @pytest.mark.parametrize("wrong", [{"max_attempts": 0}, {"base": -1}, {"factor": 0.5}, {"jitter": 2}])
 def test_nonsense_is_refused(wrong):
     with pytest.raises(ValueError, match=r"max_attempts|retry policy"):

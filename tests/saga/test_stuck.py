@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from sagajobs.errors import DefinitionError
 from sagajobs.saga import step
 from sagajobs.saga.store import Store
 from sagajobs.saga.sweep import recover
@@ -49,6 +50,19 @@ def test_an_input_that_a_newer_model_refuses(throwaway, db):
     assert throwaway.sweep(handle, rounds=4) == "pending", "not at once: a deployment may be under way"
     assert throwaway.sweep(handle) == ASKED
     assert _reasons(db) == ["the code cannot take it up"]
+
+
+def test_a_result_whose_input_a_newer_model_refuses_quotes_nothing(throwaway, app_engine):
+    class Newer(BaseModel):
+        word: int
+
+    kind = throwaway.kind(act=step(irreversible=True)(nothing))
+    handle = record(kind, {"word": "confidential"})
+    app_engine.drive(kind, handle.id)
+    kind.Input = Newer
+    with pytest.raises(DefinitionError, match="word") as caught:
+        handle.result()
+    assert "confidential" not in str(caught.value)
 
 
 def test_a_condition_that_raises(throwaway):

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from sagajobs.errors import AmbiguousRefusal, Deferred, EffectGone, PermanentError, TransientError
 from sagajobs.saga import RetryPolicy, Saga, SagaHandle, step
 
-QUICK = RetryPolicy(max_attempts=3, base=0.02, max_delay=0.05)
+QUICK = RetryPolicy(max_attempts=3, base=0.02, max_delay=0.05, deferral=0.02)
 
 
 class World:
