@@ -1,4 +1,4 @@
-# What a person types, and CI with him. `make` alone lists it.
+# What a person types, and CI too. `make` alone lists it.
 
 PYTHON ?= python3
 VENV := .venv

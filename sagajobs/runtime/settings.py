@@ -128,7 +128,7 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: a value is wrong or a name is not known; one line for the first such problem.
         """
-        _refuse_unknown(cls)
+        _refuse_mistakes(cls)
         try:
             settings = cls()
         except ValidationError as error:
@@ -180,12 +180,17 @@ def _text(name: str, value: Any) -> str:
     return redact(value) if name.endswith("_url") else str(value)
 
 
-def _refuse_unknown(kind: type[Settings]) -> None:
+def _refuse_mistakes(kind: type[Settings]) -> None:
     known = [variable_of(name) for name in kind.model_fields]
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]
             raise ConfigurationError(f"{name}: no setting has this name; did you mean {nearest}?")
+        if name.upper().startswith(PREFIX) and name.upper().endswith("_URL") and not os.environ[name].strip():
+            # Somebody meant a server; taking it for "embedded" would send production's bookings into an empty database.
+            raise ConfigurationError(
+                f"{name}: is empty; set it to the server's URL, or remove it to use an embedded one"
+            )
 
 
 def _one_line(error: ValidationError) -> str:

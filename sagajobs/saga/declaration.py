@@ -235,4 +235,21 @@ def step(method: Method | None = None, **options: Any) -> Step | Callable[[Metho
     """Declare a method of a saga as its next step; see `Step` for the options."""
     if method is not None:
         return Step(method)
+    unknown = set(options) - set(_OPTIONS)
+    if unknown:
+        raise DefinitionError(f"@step has no option {', '.join(sorted(unknown))}; it has {', '.join(_OPTIONS)}")
     return lambda method: Step(method, **options)
+
+
+_OPTIONS = (
+    "external",
+    "optional",
+    "irreversible",
+    "idempotent",
+    "pivot",
+    "when",
+    "adopt",
+    "timeout",
+    "retry",
+    "queue",
+)

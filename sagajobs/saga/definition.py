@@ -175,7 +175,7 @@ class Saga(metaclass=_SagaType):
             InvalidInput: the request makes no sense; nothing was written.
             IdempotencyConflict: the key was used with another input.
         """
-        return cls.engine.enqueue(cls, request, idempotency_key=idempotency_key, session=session)
+        return cls._registered().enqueue(cls, request, idempotency_key=idempotency_key, session=session)
 
     @classmethod
     def run(
@@ -201,7 +201,13 @@ class Saga(metaclass=_SagaType):
             SagaCompensationException: it failed and a person must look at it.
             SagaNotFinished: patience ran out; the workers carry it on.
         """
-        return cls.engine.run(cls, request, idempotency_key=idempotency_key, patience=patience)
+        return cls._registered().run(cls, request, idempotency_key=idempotency_key, patience=patience)
+
+    @classmethod
+    def _registered(cls) -> Engine:
+        if not hasattr(cls, "engine"):
+            raise DefinitionError(f"saga {cls.name} has no engine yet: engine.register({cls.__name__}) first")
+        return cls.engine
 
     # --- what the engine uses ---
 
@@ -215,7 +221,7 @@ class Saga(metaclass=_SagaType):
             return cls.Input.model_validate(request)
         except ValidationError as error:
             problems = [
-                f"{'.'.join(map(str, problem['loc'])) or 'request'}: {problem['msg']}"
+                f"{'.'.join(map(str, problem['loc'])) or 'request'}: {problem['msg'].removeprefix('Value error, ')}"
                 for problem in error.errors(include_input=False, include_url=False, include_context=False)
             ]
             raise InvalidInput(f"{cls.name}: {'; '.join(problems)}", problems) from None

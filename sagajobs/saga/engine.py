@@ -103,6 +103,7 @@ class Engine:
             self.hint(kind, handle.id)
 
         if session is not None:
+            _check_session(session)
             handle = self._start(kind, request, idempotency_key, session)
             if handle.created:
                 _after_commit(session, hint)
@@ -254,9 +255,10 @@ class Engine:
                 return kind.restore(record.id, record.input, record.results).result(db)
         what = f"saga {record.name} ({record.id})"
         failed, completed = record.failed_step, record.completed_steps
+        why = f" ({record.error['class'].rpartition('.')[2]})" if record.error else ""
         if record.state is SagaState.COMPENSATED:
             raise SagaException(
-                f"{what} failed at step {failed} and was undone",
+                f"{what} failed at step {failed}{why} and was undone",
                 saga_id=record.id,
                 failed_step=failed,
                 completed_steps=completed,
@@ -282,6 +284,14 @@ LONGEST_KEY = 200
 def _check_key(kind: type[Saga], key: str | None) -> None:
     if key is not None and (not key.isprintable() or not 0 < len(key) <= LONGEST_KEY):
         raise InvalidInput(f"{kind.name}: an idempotency key is 1 to {LONGEST_KEY} printable characters")
+
+
+def _check_session(session: Any) -> None:
+    """Refuse what is no session, or one of another database, before a statement with private values fails in it."""
+    if not hasattr(session, "get_bind"):
+        raise InvalidInput(f"session: a SQLAlchemy Session is wanted, not {type(session).__name__}")
+    if (dialect := session.get_bind().dialect.name) != "postgresql":
+        raise InvalidInput(f"session: it is bound to {dialect}; sagas are recorded in PostgreSQL")
 
 
 _PENDING = "sagajobs.after_commit"

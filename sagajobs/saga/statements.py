@@ -157,9 +157,16 @@ ADD_STEP = text("""
 """Put a step of an orchestrated saga on record, as begun: such a saga learns its steps as it goes."""
 
 DUE = text("""
-    SELECT id FROM sagas WHERE next_at <= saga_now() ORDER BY next_at LIMIT :batch
+    SELECT id FROM sagas
+    WHERE next_at <= saga_now()
+        AND (kind = 'orchestrated' OR name = ANY(:known) OR next_at <= saga_now() - make_interval(secs => :nobody))
+    ORDER BY next_at LIMIT :batch
 """)
-"""Sagas that have stood still, longest first; served by the partial index on `next_at`, so cost follows what is due."""
+"""Sagas that have stood still, longest first; served by the partial index on `next_at`, so cost follows what is due.
+
+Of kinds that this process does not know it leaves the sagas to the sweeps of those that do (a rolling deployment has
+workers of both), until nobody has come for so long that nobody will.
+"""
 
 TAKE_DUE = text("""
     UPDATE sagas SET hints = hints + 1,

@@ -13,7 +13,6 @@ from sqlalchemy import RowMapping
 
 from sagajobs.saga import statements
 from sagajobs.saga.events import Lifecycle, emit
-from sagajobs.saga.executor import ENOUGH_HINTS
 from sagajobs.saga.states import FORWARD, SagaState
 from sagajobs.saga.store import Review, Store
 
@@ -24,6 +23,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 200
 """Sagas taken up in one sweep: a bounded time, and the next sweep is a second away."""
+
+NOBODY_AFTER = 600.0
+"""Seconds overdue after which a saga of an unknown kind counts as known to nobody: longer than a deployment takes."""
 
 LONGEST_SILENCE = 600.0
 """Seconds, at most, between two hints for one saga: a slow queue must not be flooded with doubles."""
@@ -37,7 +39,10 @@ def recover(engine: Engine, *, batch: int = BATCH) -> int:
     if engine.publisher is None:
         raise RuntimeError("a sweep needs a publisher")
     with engine.database.reading() as connection:
-        due = [str(row.id) for row in connection.execute(statements.DUE, {"batch": batch})]
+        found = connection.execute(
+            statements.DUE, {"batch": batch, "known": [*engine.kinds, ""], "nobody": NOBODY_AFTER}
+        )
+        due = [str(row.id) for row in found]
     taken = 0
     for saga_id in due:
         try:
@@ -62,15 +67,8 @@ def _recover_one(engine: Engine, publisher: Publisher, saga_id: str) -> bool:
         if row["kind"] == "orchestrated":
             return _to_review(Store(connection), row, "the process that ran it is gone")
         kind = engine.kinds.get(row["name"])
-        if kind is None and row["hints"] > ENOUGH_HINTS:
+        if kind is None:
             return _to_review(Store(connection), row, "no code knows this kind of saga")
-    if kind is None:
-        log.error(
-            "saga %s is of kind %r, which this worker does not know: is a worker with older code running?",
-            saga_id,
-            row["name"],
-        )
-        return False
     # Committed first, published second: a sweep that dies in between has only put the hint off.
     if SagaState(row["state"]) in FORWARD:
         publisher.steps(kind, saga_id, row["stage"])

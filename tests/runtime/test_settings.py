@@ -99,7 +99,13 @@ def test_a_misspelt_name_is_told_the_right_one(load, monkeypatch, wrong, right):
 
 
 def test_an_empty_variable_counts_as_unset(load):
-    assert load(BROKER_URL="", WORKER_CONCURRENCY="") == load()
+    assert load(LOG_LEVEL="", WORKER_CONCURRENCY="") == load()
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "BROKER_URL", "REDIS_URL", "CALCOM_URL"])
+def test_an_empty_url_is_not_taken_for_embedded(load, name):
+    with pytest.raises(ConfigurationError, match=f"SAGAJOBS_{name}: is empty"):
+        load(**{name: " "})
 
 
 def test_no_secret_is_shown(load):

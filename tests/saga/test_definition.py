@@ -136,6 +136,11 @@ def test_two_steps_of_one_name_are_refused():
             def twice(self, db): ...  # noqa: F811 - the mistake that is tested
 
 
+def test_an_option_that_step_does_not_have_is_named():
+    with pytest.raises(DefinitionError, match="@step has no option externl"):
+        step(externl=True)
+
+
 def test_two_compensations_or_probes_are_refused():
     declared = _with(_local(), compensation=lambda _self, _db: None)
     with pytest.raises(DefinitionError, match="two compensations"):

@@ -6,10 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from celery import Celery
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from sagajobs.errors import IdempotencyConflict, InvalidInput, SagaNotFinished, SagaNotFound, TransientError
+from sagajobs.errors import (
+    DefinitionError,
+    IdempotencyConflict,
+    InvalidInput,
+    SagaNotFinished,
+    SagaNotFound,
+    TransientError,
+)
 from sagajobs.saga import Canvas, Database, Engine, Saga, SagaHandle, step
 from tests.support.sagas import Input, Scripted
 
@@ -181,3 +188,24 @@ def test_a_handle_needs_only_an_id(hints):
     assert SagaHandle(handle.id).status() == "pending"
     with pytest.raises(SagaNotFound, match="no saga"):
         SagaHandle("00000000-0000-0000-0000-000000000000").status()
+
+
+def test_a_saga_that_is_not_registered_says_so():
+    kind = type(Saga)("Stray", (Saga,), {"name": "stray", "Input": Scripted.Input, "act": step(optional=True)(_none)})
+    with pytest.raises(DefinitionError, match=r"engine\.register\(Stray\)"):
+        kind.enqueue({})
+
+
+def _none(_self, _db):
+    return None
+
+
+@pytest.mark.parametrize("wrong", ["postgresql://", 7])
+def test_what_is_no_session_is_refused(hints, wrong):
+    with pytest.raises(InvalidInput, match="a SQLAlchemy Session is wanted"):
+        Scripted.enqueue({}, session=wrong)
+
+
+def test_a_session_of_another_kind_of_database_is_refused_before_it_sees_anything(hints):
+    with Session(create_engine("sqlite://")) as session, pytest.raises(InvalidInput, match="bound to sqlite"):
+        Scripted.enqueue({}, session=session)

@@ -96,7 +96,12 @@ def test_a_kind_that_the_code_no_longer_has(throwaway, app_engine, db):
     handle = record(Scripted, {})
     with app_engine.database.transaction() as connection:
         connection.execute(text("UPDATE sagas SET name = 'former'"))
-    assert throwaway.sweep(handle) == ASKED
+    assert throwaway.sweep(handle, rounds=10) == "pending", "a worker that knows it may be about"
+    assert handle.record().hints == 0, "and its sweep must find it as it was"
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE sagas SET next_at = saga_now() - interval '601 s'"))
+    recover(app_engine)
+    assert handle.status() == ASKED
     assert _reasons(db) == ["no code knows this kind of saga"]
 
 
