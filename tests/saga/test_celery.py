@@ -136,6 +136,29 @@ def test_a_step_is_killed_in_its_work(worker, world):
     assert world.local(handle.id).count("first") == 1
 
 
+def test_a_step_leaves_its_process(worker, world):
+    handle = Scripted.enqueue({"script": {"first": ["exit", "ok"]}})
+    assert handle.wait(30) == "completed"
+    assert world.local(handle.id).count("first") == 1
+
+
+@pytest.mark.parametrize("how", ["sleep", "hang"], ids=["soft limit", "hard limit, whose errback is called twice"])
+def test_a_step_comes_to_its_time_limit_after_it_has_booked(worker, world, how):
+    handle = Scripted.enqueue({"script": {"call": [f"book+{how}"]}})
+    assert handle.wait(60) == "completed"
+    assert world.acts(handle.id).count("book") == 1
+    assert tried(world, handle, "cancel") == 0
+
+
+def test_the_errback_is_not_registered(worker, world):
+    """As when an older worker gets a newer one's message."""
+    handle = record(Scripted, {"script": {"first": ["ok"], "call": ["permanent"]}})
+    steps = [app.tasks[f"scripted.{name}"].si(saga_id=handle.id).set(queue="saga.steps") for name in ("first", "call")]
+    unknown = app.signature("scripted.undo_of_tomorrow", kwargs={"saga_id": handle.id}, immutable=True)
+    (steps[0] | steps[1]).on_error(unknown.set(queue="saga.compensate")).apply_async()
+    assert handle.wait(30) == "compensated"
+
+
 @pytest.mark.parametrize("what", ["first", "call"])
 def test_a_poison_step_goes_to_manual_review_after_exactly_its_attempts(worker, world, db, app_engine, what):
     handle = record(Scripted, {"script": {what: ["die"]}})

@@ -6,11 +6,14 @@ step's transaction: as with an HTTP API.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
+from billiard.exceptions import SoftTimeLimitExceeded
 from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -73,7 +76,14 @@ class Input(BaseModel):
 ACTS: dict[str, Callable[[], None]] = {}
 
 
-def _raise(error: Exception) -> Callable[[], None]:
+def _hang() -> None:
+    """Hang so that only a hard time limit helps."""
+    while True:
+        with contextlib.suppress(SoftTimeLimitExceeded):
+            threading.Event().wait(60)
+
+
+def _raise(error: BaseException) -> Callable[[], None]:
     def act() -> None:
         raise error
 
@@ -90,6 +100,9 @@ ACTS |= {
     "refused": _raise(AmbiguousRefusal("confidential detail")),
     "gone": _raise(EffectGone("confidential detail")),
     "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": _raise(SystemExit(1)),
+    "sleep": lambda: threading.Event().wait(60),
+    "hang": _hang,
 }
 
 
