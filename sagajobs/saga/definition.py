@@ -157,7 +157,6 @@ class Saga(metaclass=_SagaType):
     def enqueue(
         cls,
         request: BaseModel | Mapping[str, Any],
-        *,
         idempotency_key: str | None = None,
         session: Session | None = None,
     ) -> SagaHandle:
