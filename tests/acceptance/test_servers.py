@@ -52,8 +52,9 @@ def _each_once(simulator, handles) -> bool:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
 def test_the_database_goes_away_in_the_middle(worker, booking, simulator, app_engine, how):
     """Its keeper starts it again at once; whatever was open is rolled back, and the sweep brings the hints back."""
+    server = _embedded("postgres")
     handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
-    os.kill(_embedded("postgres"), how)
+    os.kill(server, how)
     handles += [_patiently(lambda: AppointmentCreationSaga.enqueue(booking())) for _ in range(20)]
     ends = [_patiently(lambda handle=handle: handle.wait(60)) for handle in handles]
     assert ends == ["completed"] * 40
@@ -71,8 +72,9 @@ def _all_sagas(app_engine):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["restarted", "killed"])
 def test_the_broker_goes_away_in_the_middle(worker, booking, simulator, how):
+    server = _embedded("redis")
     handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
-    os.kill(_embedded("redis"), how)
+    os.kill(server, how)
     handles += [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
     assert [handle.wait(90) for handle in handles] == ["completed"] * 40
     assert _each_once(simulator, handles)
