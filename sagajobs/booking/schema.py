@@ -90,9 +90,7 @@ appointments = Table(
     ExcludeConstraint(
         (text("int8range(staff_id, staff_id, '[]')"), "&&"),
         (text("tstzrange(starts_at, ends_at)"), "&&"),
-        where=text(
-            "staff_id IS NOT NULL AND deleted_at IS NULL AND status NOT IN ('cancelled', 'rescheduled', 'failed')"
-        ),
+        where=text(f"staff_id IS NOT NULL AND deleted_at IS NULL AND status NOT IN {SLOT_FREE}"),
         name="ex_appointments_slot",
         using="gist",
     ),

@@ -52,6 +52,13 @@ class Outcome:
 
 _OVER = (StepState.DONE, StepState.SKIPPED, StepState.FAILED)
 
+_ENDINGS = {
+    SagaState.COMPLETED: Lifecycle.SAGA_COMPLETED,
+    SagaState.COMPENSATED: Lifecycle.SAGA_COMPENSATED,
+    SagaState.MANUAL_REVIEW_REQUIRED: Lifecycle.REVIEW_REQUIRED,
+}
+"""What is said, in the history and in the log, when a saga comes to rest."""
+
 
 class Act:
     """One act on one step of one saga.
@@ -106,13 +113,8 @@ class Act:
             saga_to = SagaState.COMPENSATING if undoing else forward
         attempt = changes.get("undo_attempts") or changes.get("attempts") or row.attempts
         events = [Event(event=event, step=self.step.name, attempt=attempt, detail=detail)]
-        endings = {
-            SagaState.COMPLETED: Lifecycle.SAGA_COMPLETED,
-            SagaState.COMPENSATED: Lifecycle.SAGA_COMPENSATED,
-            SagaState.MANUAL_REVIEW_REQUIRED: Lifecycle.REVIEW_REQUIRED,
-        }
-        if saga_to in endings and saga_to is not saga.state:
-            events.append(Event(event=endings[saga_to], detail={"reason": review.reason} if review else None))
+        if saga_to in _ENDINGS and saga_to is not saga.state:
+            events.append(Event(event=_ENDINGS[saga_to], detail={"reason": review.reason} if review else None))
         return Store(connection).write(
             self.saga_id,
             StepWrite(
@@ -128,6 +130,22 @@ class Act:
                 **changes,
             ),
         )
+
+    def record(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        to: StepState,
+        event: Lifecycle,
+        *,
+        said_attempt: int,
+        **changes: Any,
+    ) -> Written:
+        """Write one change as `write` does, commit it, and say so; `said_attempt` is the log's number for the try."""
+        written = self.write(connection, saga, row, to, event, **changes)
+        self.commit(connection, event, said_attempt, written)
+        return written
 
     def relock(self, connection: Connection, row: StepRecord) -> None:
         """Lock the step's row for the work of a local step that was counted first.
@@ -148,12 +166,9 @@ class Act:
         connection.commit()
         reached(Point.AFTER_COMMIT, self.saga_id, self.step.name)
         self.say(said, attempt)
-        if written.saga_state is SagaState.COMPLETED:
-            emit(Lifecycle.SAGA_COMPLETED, saga=self.kind.name, saga_id=self.saga_id)
-        elif written.saga_state is SagaState.COMPENSATED:
-            emit(Lifecycle.SAGA_COMPENSATED, saga=self.kind.name, saga_id=self.saga_id)
-        elif written.saga_state is SagaState.MANUAL_REVIEW_REQUIRED:
-            emit(Lifecycle.REVIEW_REQUIRED, saga=self.kind.name, saga_id=self.saga_id, step=self.step.name)
+        if written.saga_state in _ENDINGS:
+            asked_about = self.step.name if written.saga_state is SagaState.MANUAL_REVIEW_REQUIRED else None
+            emit(_ENDINGS[written.saga_state], saga=self.kind.name, saga_id=self.saga_id, step=asked_about)
 
     def say(self, event: Lifecycle, attempt: int | None = None) -> None:
         """Write a lifecycle event of this step to the log."""

@@ -109,7 +109,7 @@ class Backward(Act):
         steps = dict(record.steps)
         steps[self.step.name] = replace(steps[self.step.name], state=StepState.UNDONE)
         left = plan.next_undo(replace(record, steps=steps), self.kind.definition, lambda step: needs_undo(saga, step))
-        written = self.write(
+        written = self.record(
             connection,
             record,
             row,
@@ -118,8 +118,8 @@ class Backward(Act):
             saga_to=SagaState.COMPENSATED if left is None else SagaState.COMPENSATING,
             undo_attempts=attempt,
             receipt=receipt,
+            said_attempt=attempt,
         )
-        self.commit(connection, Lifecycle.COMPENSATION_COMPLETED, attempt, written)
         return Outcome(Verdict.CARRY_ON if written.saga_state is SagaState.COMPENSATING else Verdict.END)
 
     def _failed(self, record: SagaRecord, row: StepRecord, undo: Undo, error: Exception, attempt: int) -> Outcome:
@@ -135,7 +135,7 @@ class Backward(Act):
                 row = replace(row, undo_attempts=spent)
                 return self._give_up(connection, record, row, "an undo failed", {"error": described}, cause=error)
             delay = undo.retry.delay(attempt, error)
-            written = self.write(
+            self.record(
                 connection,
                 record,
                 row,
@@ -146,8 +146,8 @@ class Backward(Act):
                 delay=delay,
                 next_in=delay,
                 detail={"error": described["class"], "kind": kind, "delay": round(delay, 3)},
+                said_attempt=attempt,
             )
-            self.commit(connection, Lifecycle.COMPENSATION_RETRY, attempt, written)
             return Outcome(Verdict.LATER, delay, error)
 
     def _give_up(
@@ -173,7 +173,7 @@ class Backward(Act):
                 progress=False,
             )
             row = claimed(row, StepState.UNDOING)
-        written = self.write(
+        self.record(
             connection,
             record,
             row,
@@ -183,6 +183,6 @@ class Backward(Act):
             undo_attempts=row.undo_attempts,
             detail=evidence.get("error") and {"error": evidence["error"]["class"]},
             review=Review(reason=reason, evidence=evidence),
+            said_attempt=row.undo_attempts,
         )
-        self.commit(connection, Lifecycle.COMPENSATION_FAILED, row.undo_attempts, written)
         return Outcome(Verdict.END, cause=cause)

@@ -28,7 +28,7 @@ class Forward(Act):
         record = look.saga
         if todo.do is Do.TOO_LATE:
             late = {"step": self.step.name, "class": "DeadlineExceeded", "message": "useful_until has passed"}
-            return self._fail(connection, record, row, late | {"in_doubt": self._in_doubt(row)})
+            return self.fail(connection, record, row, late | {"in_doubt": self._in_doubt(row)})
         if todo.do is Do.EXHAUSTED:
             return self.exhausted(connection, record, row)
         saga = self.kind.restore(self.saga_id, record.input, record.results)
@@ -145,9 +145,9 @@ class Forward(Act):
                 return self._unknown(connection, saga, row, described, error, self.step.finder)
             spent = attempt - 1 if kind is Failure.DEFERRED else attempt
             if kind is Failure.PERMANENT or spent >= retry.max_attempts:
-                return self._fail(connection, saga, row, described, attempt=attempt, cause=error)
+                return self.fail(connection, saga, row, described, attempt=attempt, cause=error)
             delay = retry.delay(attempt, error)
-            written = self.write(
+            self.record(
                 connection,
                 saga,
                 row,
@@ -158,8 +158,8 @@ class Forward(Act):
                 delay=delay,
                 next_in=delay,
                 detail={"error": described["class"], "kind": kind, "delay": round(delay, 3)},
+                said_attempt=attempt,
             )
-            self.commit(connection, Lifecycle.STEP_RETRY, attempt, written)
             return Outcome(Verdict.LATER, delay, error)
 
     def _unknown(
@@ -174,7 +174,7 @@ class Forward(Act):
         """Record that the call may have got through; the first look follows after one interval of the probe."""
         described["refused"] = isinstance(error, AmbiguousRefusal)
         delay = 0.0 if described["refused"] else finder.interval
-        written = self.write(
+        self.record(
             connection,
             saga,
             row,
@@ -186,11 +186,11 @@ class Forward(Act):
             delay=delay,
             next_in=delay,
             detail={"error": described["class"]},
+            said_attempt=row.attempts,
         )
-        self.commit(connection, Lifecycle.STEP_UNKNOWN, row.attempts, written)
         return Outcome(Verdict.LATER, delay, error)
 
-    def _fail(
+    def fail(
         self,
         connection: Connection,
         saga: SagaRecord,
@@ -210,7 +210,7 @@ class Forward(Act):
         if self.step.after_pivot and not goes_on:
             review = Review(reason="failed past the pivot", evidence={"error": dict(error)})
         turned = SagaState.MANUAL_REVIEW_REQUIRED if review else SagaState.COMPENSATING
-        written = self.write(
+        written = self.record(
             connection,
             saga,
             row,
@@ -222,8 +222,8 @@ class Forward(Act):
             saga_error=None if goes_on else error,
             detail={"error": error["class"]},
             review=review,
+            said_attempt=attempt,
         )
-        self.commit(connection, Lifecycle.STEP_FAILED, attempt, written)
         if written.saga_state is SagaState.COMPENSATING:
             return Outcome(Verdict.FAILED, cause=cause)
         followed = written.saga_state in (*FORWARD, SagaState.COMPLETED)
@@ -247,7 +247,7 @@ class Forward(Act):
 
         Also for an optional step: going on would leave standing what a later failure could not undo.
         """
-        written = self.write(
+        written = self.record(
             connection,
             saga,
             row,
@@ -259,14 +259,10 @@ class Forward(Act):
             error=error,
             saga_error=error,
             detail={"error": error["class"]},
+            said_attempt=attempt,
         )
-        self.commit(connection, Lifecycle.STEP_FAILED, attempt, written)
         turned = written.saga_state is SagaState.COMPENSATING
         return Outcome(Verdict.FAILED if turned else Verdict.END, cause=cause)
-
-    def fail(self, connection: Connection, saga: SagaRecord, row: StepRecord, error: Mapping[str, Any]) -> Outcome:
-        """Record that a step whose outcome was unknown did not happen and will not be tried again."""
-        return self._fail(connection, saga, row, error)
 
     def exhausted(self, connection: Connection, saga: SagaRecord, row: StepRecord) -> Outcome:
         """Open a case for a step whose every delivery ended without a word: it kills its workers."""
@@ -277,8 +273,8 @@ class Forward(Act):
             "in_doubt": self._in_doubt(row),
         }
         if self.step.optional:
-            return self._fail(connection, saga, row, error)
-        written = self.write(
+            return self.fail(connection, saga, row, error)
+        self.record(
             connection,
             saga,
             row,
@@ -289,8 +285,8 @@ class Forward(Act):
             saga_error=error,
             detail={"error": error["class"]},
             review=Review(reason="every attempt died at work", evidence={"error": error}),
+            said_attempt=row.attempts,
         )
-        self.commit(connection, Lifecycle.STEP_FAILED, row.attempts, written)
         return Outcome(Verdict.END)
 
     def _unrecordable(
@@ -301,7 +297,7 @@ class Forward(Act):
         review = None
         if self.step.pivot or self.step.after_pivot:
             review = Review(reason="done outside, refused here", evidence={"error": described, "output": output})
-        written = self.write(
+        self.record(
             connection,
             saga,
             row,
@@ -314,6 +310,6 @@ class Forward(Act):
             finished=True,
             detail={"error": described["class"]},
             review=review,
+            said_attempt=row.attempts,
         )
-        self.commit(connection, Lifecycle.STEP_FAILED, row.attempts, written)
         return Outcome(Verdict.END if review else Verdict.FAILED, cause=error)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
-import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -70,7 +68,8 @@ class SagaOrchestrator:
     ) -> None:
         self.operation = operation
         self.id = str(uuid.uuid4())
-        self._database = (engine or default_engine()).database
+        engine = engine or default_engine()
+        self._database, self._owner = engine.database, engine.executor.owner
         self._patience = patience
         self._undo_retry = undo_retry
         self._done: list[_Done] = []
@@ -245,7 +244,7 @@ class SagaOrchestrator:
                 {
                     "id": self.id,
                     "step": name,
-                    "owner": f"{socket.gethostname()}:{os.getpid()}",
+                    "owner": self._owner,
                     "next_in": self._patience,
                 },
             ).first()

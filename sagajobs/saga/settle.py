@@ -85,7 +85,7 @@ class Settle(Forward):
                 return self.exhausted(connection, record, row)  # the last attempt ended without a word, too
             if undoing or used_up or error.get("refused"):
                 return self.fail(connection, record, row, error)
-            written = self.write(
+            self.record(
                 connection,
                 record,
                 row,
@@ -95,8 +95,8 @@ class Settle(Forward):
                 absences=0,
                 next_in=0.0,
                 detail={"probe": "it did not happen"},
+                said_attempt=row.attempts,
             )
-            self.commit(connection, Lifecycle.STEP_RETRY, row.attempts, written)
             return Outcome(Verdict.LATER)
 
     def _cannot_tell(self, record: SagaRecord, row: StepRecord, error: Exception) -> Outcome:
@@ -121,7 +121,7 @@ class Settle(Forward):
         cause: BaseException | None = None,
     ) -> Outcome:
         """Ask a person whether it happened."""
-        written = self.write(
+        self.record(
             connection,
             record,
             row,
@@ -132,8 +132,8 @@ class Settle(Forward):
                 reason="nothing can tell whether it happened",
                 evidence={"error": row.error and dict(row.error), **evidence},
             ),
+            said_attempt=row.attempts,
         )
-        self.commit(connection, Lifecycle.STEP_UNKNOWN, row.attempts, written)
         return Outcome(Verdict.END, cause=cause)
 
     def _look_again(
@@ -146,7 +146,7 @@ class Settle(Forward):
         detail: str = "nothing there",
         **changes: Any,
     ) -> Outcome:
-        written = self.write(
+        self.record(
             connection,
             record,
             row,
@@ -156,6 +156,6 @@ class Settle(Forward):
             next_in=delay,
             detail={"probe": detail, "delay": round(delay, 3)},
             **changes,
+            said_attempt=row.attempts,
         )
-        self.commit(connection, Lifecycle.STEP_UNKNOWN, row.attempts, written)
         return Outcome(Verdict.LATER, delay)
