@@ -41,7 +41,7 @@ class StepState(StrEnum):
 _S = SagaState
 _T = StepState
 
-FORWARD = frozenset({_S.PENDING, _S.RUNNING})
+FORWARD = frozenset({_S.PENDING, _S.RUNNING, _S.PARTIAL})
 """States in which the next step may be claimed."""
 
 ENDED = frozenset({_S.COMPLETED, _S.COMPENSATED})
@@ -64,7 +64,7 @@ SAGA_ARROWS: dict[SagaState, frozenset[SagaState]] = {
             _S.PAUSED,
         }
     ),
-    _S.PARTIAL: frozenset({_S.RUNNING, _S.MANUAL_REVIEW_REQUIRED, _S.PAUSED}),
+    _S.PARTIAL: frozenset({_S.RUNNING, _S.COMPLETED, _S.MANUAL_REVIEW_REQUIRED, _S.PAUSED}),
     _S.COMPENSATING: frozenset({_S.COMPENSATED, _S.MANUAL_REVIEW_REQUIRED, _S.PAUSED}),
     _S.PAUSED: frozenset({_S.PENDING, _S.RUNNING, _S.PARTIAL, _S.COMPENSATING}),
     _S.MANUAL_REVIEW_REQUIRED: frozenset({_S.RUNNING, _S.COMPENSATING, _S.COMPLETED, _S.COMPENSATED}),
@@ -77,7 +77,7 @@ STEP_ARROWS: dict[StepState, frozenset[StepState]] = {
     _T.RUNNING: frozenset({_T.WAITING, _T.UNKNOWN, _T.DONE, _T.FAILED}),
     _T.UNKNOWN: frozenset({_T.WAITING, _T.DONE, _T.FAILED}),
     _T.DONE: frozenset({_T.UNDOING, _T.UNDONE}),
-    _T.FAILED: frozenset({_T.WAITING, _T.DONE, _T.UNDOING, _T.UNDONE}),
+    _T.FAILED: frozenset({_T.WAITING, _T.DONE, _T.SKIPPED, _T.UNDOING, _T.UNDONE}),
     _T.UNDOING: frozenset({_T.UNDONE, _T.UNDO_FAILED}),
     _T.UNDO_FAILED: frozenset({_T.UNDOING, _T.UNDONE}),
     _T.SKIPPED: frozenset(),
