@@ -244,9 +244,7 @@ def _not_undone(situation: Situation, glance: StepGlance) -> tuple[list[Resoluti
     name, was = glance.name, glance.state
     found = [
         _back(situation, Remedy.RETRY, StepChange(name, was, fresh=True)),
-        _back(
-            situation, Remedy.MARK_UNDONE, StepChange(name, was, (StepState.UNDONE,)), writes=Writes.UNDO_RECORD
-        ),
+        _back(situation, Remedy.MARK_UNDONE, StepChange(name, was, (StepState.UNDONE,)), writes=Writes.UNDO_RECORD),
     ]
     return found, f"the undo of step {name} failed, so that it still stands"
 
