@@ -1,11 +1,15 @@
 """A simulator in a process of its own, for all tests of this folder, wiped before each."""
 
 import itertools
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
@@ -65,6 +69,57 @@ class Simulator:
         if key:
             headers["Authorization"] = f"Bearer {key}"
         return self._http.request(method, self.url + path, json=body, params=query, headers=headers, timeout=10)
+
+
+@dataclass
+class Received:
+    """One request that a receiver of webhooks got."""
+
+    path: str
+    headers: dict
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """A server that webhooks are sent to; `status` is what it answers, `before_answer` what it does first."""
+
+    url: str
+    status: int = 200
+    headers: dict = field(default_factory=dict)
+    before_answer: object = None
+    received: queue.Queue = field(default_factory=queue.Queue)
+
+    def next(self):
+        """Return the next request, waiting for it."""
+        return self.received.get(timeout=10)
+
+
+@pytest.fixture
+def receiver():
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got = Received(self.path, dict(self.headers), body)
+            if receiver.before_answer:
+                receiver.before_answer(got)
+            receiver.received.put(got)
+            self.send_response(receiver.status)
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver = Receiver(f"http://127.0.0.1:{server.server_port}/hook")
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield receiver
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")

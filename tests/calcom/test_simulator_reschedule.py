@@ -247,7 +247,7 @@ class TestRoundRobin:
 
         new = move(old["uid"]).json()["data"]
 
-        assert new["hosts"][0]["id"] not in {host}
+        assert new["hosts"][0]["id"] != host
         assert new["icsUid"] != old["icsUid"]
         assert new["hosts"][0]["name"] in new["title"]
 
