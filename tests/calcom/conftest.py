@@ -196,6 +196,27 @@ def secrets():
 
 
 @pytest.fixture
+def act(simulator):
+    """Do something with a booking: POST /v2/bookings/{uid}/{what}."""
+
+    def post(uid, what, body=None, *, method="POST", key="cal_test_simulator", version="2024-08-13"):
+        return simulator.api(method, f"/v2/bookings/{uid}/{what}", body or {}, key=key, version=version)
+
+    return post
+
+
+@pytest.fixture
+def foreign(simulator):
+    """A world in which the owner of the key has no rights: event type 1 is somebody else's."""
+    hosts = [
+        {"id": number, "name": f"Host {number}", "email": f"host{number}@example.com", "username": f"host{number}"}
+        for number in (1, 2)
+    ]
+    event_type = {"id": 1, "slug": "x", "title": "X", "length": 30, "hosts": [2], "foreign": True}
+    simulator.reset(world={"hosts": hosts, "event_types": [event_type | {"requires_confirmation": True}]})
+
+
+@pytest.fixture
 def book(simulator, tomorrow):
     """POST a booking of event type 1 for tomorrow; fields given replace or add."""
 

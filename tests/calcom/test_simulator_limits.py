@@ -120,3 +120,27 @@ def test_what_was_refused_is_counted(limited):
     calls = limited.calls()
     assert [call["status"] for call in calls] == [200, 200, 200, 429, 429, None]
     assert [call["at"] for call in calls] == sorted(call["at"] for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("method", "what", "name"),
+    [
+        ("PATCH", "location", "Booking_location_update"),
+        ("POST", "guests", "Booking_guests_add"),
+        ("POST", "attendees", "Booking_attendees_add"),
+        ("DELETE", "attendees/1", "Booking_attendees_remove"),
+    ],
+)
+def test_what_sends_mail_has_a_limit_of_its_own(simulator, method, what, name):
+    simulator.switch(rate_limit_per_minute=2)
+    answers = [simulator.api(method, f"/v2/bookings/nope/{what}", {}) for _ in range(6)]
+
+    statuses = [answer.status_code for answer in answers]
+    assert statuses[-1] == 429
+    assert 429 not in statuses[:-1]
+    assert [answer.headers[f"X-RateLimit-Remaining-{name}"] for answer in answers] == ["4", "3", "2", "1", "0", "0"]
+    assert answers[0].headers[f"X-RateLimit-Limit-{name}"] == "5"
+    assert 0 < int(answers[-1].headers[f"X-RateLimit-Reset-{name}"]) <= 60
+    # It counts instead of the general limit, not beside it.
+    assert LIMIT not in answers[0].headers
+    assert me(simulator).headers[REMAINING] == "1"

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sagajobs.calcom.simulator import bookings, output
-from sagajobs.calcom.simulator.bodies import read_cancel, read_create, read_reschedule
+from sagajobs.calcom.simulator import attendance, bookings, output
+from sagajobs.calcom.simulator.bodies import read_cancel, read_create, read_reason, read_reschedule
+from sagajobs.calcom.simulator.confirming import confirm, decline
+from sagajobs.calcom.simulator.location import relocate
 from sagajobs.calcom.simulator.queries import pagination, read_query, select
+from sagajobs.calcom.simulator.reassigning import reassign
 from sagajobs.calcom.simulator.replies import Reply, nest, success
 from sagajobs.calcom.simulator.rescheduling import reschedule
 
@@ -65,6 +68,75 @@ async def cancel_booking(state: State, call: Call) -> Reply:
     is_host = call.authenticated and state.administers(call.ref)
     by = bookings.Canceller(is_host=is_host, email=state.world.hosts[0].email if is_host else "")
     return _shown(state, await bookings.cancel(state, call.ref, read_cancel(call.body), call.id, by))
+
+
+async def confirm_booking(state: State, call: Call) -> Reply:
+    """POST /v2/bookings/{uid}/confirm."""
+    return _shown(state, await confirm(state, call.ref, call.id, allowed=state.administers(call.ref)))
+
+
+async def decline_booking(state: State, call: Call) -> Reply:
+    """POST /v2/bookings/{uid}/decline."""
+    reason = read_reason(call.body)
+    return _shown(state, await decline(state, call.ref, reason, call.id, allowed=state.administers(call.ref)))
+
+
+async def reassign_booking(state: State, call: Call) -> Reply:
+    """POST /v2/bookings/{uid}/reassign, and /v2/bookings/{uid}/reassign/{userId}."""
+    read_reason(call.body)
+    uid, *chosen = call.refs
+    host_id = int(chosen[0]) if chosen else None
+    by = state.world.hosts[0].id
+    row = reassign(state, uid, host_id, call.id, by=by, allowed=state.administers(uid))
+    host = output.user(state.world.host(row.host_id))
+    return success({"bookingUid": uid, "reassignedTo": host})
+
+
+async def update_location(state: State, call: Call) -> Reply:
+    """PATCH /v2/bookings/{uid}/location."""
+    return _shown(state, relocate(state, call.ref, call.body, call.id))
+
+
+async def add_guests(state: State, call: Call) -> Reply:
+    """POST /v2/bookings/{uid}/guests."""
+    return _shown(state, attendance.add_guests(state, call.ref, call.body, call.id))
+
+
+async def list_attendees(state: State, call: Call) -> Reply:
+    """GET /v2/bookings/{uid}/attendees."""
+    return success([output.attendee(one) for one in attendance.attendees(state, call.ref)])
+
+
+async def get_attendee(state: State, call: Call) -> Reply:
+    """GET /v2/bookings/{uid}/attendees/{id}."""
+    uid, ref = call.refs
+    return success(output.attendee(attendance.attendee(state, uid, ref)))
+
+
+async def add_attendee(state: State, call: Call) -> Reply:
+    """POST /v2/bookings/{uid}/attendees."""
+    row, person = attendance.add_attendee(state, call.ref, call.body, call.id)
+    return success(output.attendee(person) | {"bookingId": row.id}, status=201)
+
+
+async def remove_attendee(state: State, call: Call) -> Reply:
+    """DELETE /v2/bookings/{uid}/attendees/{id}."""
+    uid, ref = call.refs
+    row, person = attendance.remove_attendee(state, uid, ref, call.id)
+    return success(
+        {
+            "id": person.id,
+            "bookingId": row.id,
+            "name": person.name,
+            "email": person.email,
+            "timeZone": person.time_zone,
+        }
+    )
+
+
+async def mark_absent(state: State, call: Call) -> Reply:
+    """POST /v2/bookings/{uid}/mark-absent."""
+    return _shown(state, await attendance.mark_absent(state, call.ref, call.body, call.id))
 
 
 async def get_booking(state: State, call: Call) -> Reply:

@@ -63,12 +63,38 @@ def _route(
     return Route(method, pattern, operation, version, auth, act, limit)
 
 
+_LOCATION = "Booking_location_update"
+_GUESTS = "Booking_guests_add"
+_ADD = "Booking_attendees_add"
+_REMOVE = "Booking_attendees_remove"
+
 ROUTES = (
     _route("POST", "/v2/bookings", "create", _BOOKINGS, acts.create_booking),
     _route("GET", "/v2/bookings", "list", _BOOKINGS, acts.list_bookings, auth=True),
     _route("GET", "/v2/bookings/{}", "get", _BOOKINGS, acts.get_booking),
     _route("POST", "/v2/bookings/{}/reschedule", "reschedule", _BOOKINGS, acts.reschedule_booking),
     _route("POST", "/v2/bookings/{}/cancel", "cancel", _BOOKINGS, acts.cancel_booking),
+    _route("POST", "/v2/bookings/{}/confirm", "confirm", _BOOKINGS, acts.confirm_booking, auth=True),
+    _route("POST", "/v2/bookings/{}/decline", "decline", _BOOKINGS, acts.decline_booking, auth=True),
+    _route("POST", "/v2/bookings/{}/reassign", "reassign", _BOOKINGS, acts.reassign_booking, auth=True),
+    _route("POST", "/v2/bookings/{}/reassign/{int}", "reassign", _BOOKINGS, acts.reassign_booking, auth=True),
+    _route("POST", "/v2/bookings/{}/mark-absent", "mark_absent", _BOOKINGS, acts.mark_absent, auth=True),
+    _route(
+        "PATCH", "/v2/bookings/{}/location", "location", _BOOKINGS, acts.update_location, auth=True, limit=_LOCATION
+    ),
+    _route("POST", "/v2/bookings/{}/guests", "guests", _BOOKINGS, acts.add_guests, auth=True, limit=_GUESTS),
+    _route("GET", "/v2/bookings/{}/attendees", "attendees", _BOOKINGS, acts.list_attendees, auth=True),
+    _route("POST", "/v2/bookings/{}/attendees", "add_attendee", _BOOKINGS, acts.add_attendee, auth=True, limit=_ADD),
+    _route("GET", "/v2/bookings/{}/attendees/{}", "attendees", _BOOKINGS, acts.get_attendee, auth=True),
+    _route(
+        "DELETE",
+        "/v2/bookings/{}/attendees/{}",
+        "remove_attendee",
+        _BOOKINGS,
+        acts.remove_attendee,
+        auth=True,
+        limit=_REMOVE,
+    ),
     _route("GET", "/v2/event-types", "event_types", _EVENT_TYPES, acts.list_event_types),
     _route("GET", "/v2/event-types/{int}", "event_type", _EVENT_TYPES, acts.get_event_type, auth=True),
     _route("GET", "/v2/me", "me", None, acts.me, auth=True),
