@@ -35,10 +35,8 @@ def signed(who: str, why: str) -> Signature:
     who, why = str(who).strip(), str(why).strip()
     if not who.isprintable() or not 0 < len(who) <= LONGEST_NAME:
         problems.append(f"who: say who you are, in 1 to {LONGEST_NAME} printable characters")
-    if (
-        not all(character.isprintable() or character in "\n\t" for character in why)
-        or not 0 < len(why) <= LONGEST_REASON
-    ):
+    storable = all(character.isprintable() or character in "\n\t" for character in why)
+    if not storable or not 0 < len(why) <= LONGEST_REASON:
         problems.append(f"why: give the reason, in 1 to {LONGEST_REASON} characters")
     if problems:
         raise InvalidInput("; ".join(problems), problems)

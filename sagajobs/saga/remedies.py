@@ -33,8 +33,8 @@ from enum import StrEnum
 
 from sagajobs.errors import RemedyRefused
 from sagajobs.saga.declaration import Step
-from sagajobs.saga.definition import Definition
 from sagajobs.saga.records import SagaRecord, StepGlance
+from sagajobs.saga.shape import Definition
 from sagajobs.saga.states import SagaState, StepState, check_saga, check_step
 
 
@@ -173,7 +173,7 @@ def options(situation: Situation) -> Options:
     return Options({resolution.remedy: resolution for resolution in (*found, given_up)}, why)
 
 
-def _of(situation: Situation) -> tuple[list[Resolution], str]:
+def _of(situation: Situation) -> tuple[list[Resolution], str]:  # noqa: PLR0911 - a decision table
     if situation.saga.kind == "orchestrated":
         return _orchestrated(situation)
     if situation.unknown is not None or situation.definition is None:
