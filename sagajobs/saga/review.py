@@ -378,12 +378,13 @@ class ReviewDesk:
 
     def _move(self, connection: Connection, opened: Opened, resolution: Resolution) -> None:
         goes_on = resolution.to in UNFINISHED
+        turned = resolution.to is SagaState.COMPENSATING and not opened.situation.backward
         error = {"step": opened.case.step, "class": "UndoneByHand", "message": "undone by hand", "kind": "permanent"}
         moved = connection.execute(
             _SETTLE,
             {
                 "id": opened.case.saga_id,
-                "error": json.dumps(error),
+                "error": json.dumps(error) if turned else None,
                 "to": resolution.to,
                 "stage": resolution.stage,
                 "open_steps": resolution.open_steps,

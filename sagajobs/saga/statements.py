@@ -121,6 +121,7 @@ WRITE = text(f"""
                 WHEN NOT g.state = ANY(:only_from) THEN
                     CASE WHEN g.next_at IS NULL THEN NULL ELSE saga_now() END
                 WHEN :over AND g.open_steps <= 1 AND :next_open = 0 THEN NULL
+                WHEN CAST(:next_in AS float) IS NULL THEN NULL
                 WHEN :joins AND NOT (:over AND g.open_steps <= 1) THEN
                     least(g.next_at, saga_now() + make_interval(secs => :next_in))
                 ELSE saga_now() + make_interval(secs => :next_in) END,

@@ -45,7 +45,7 @@ def fails_then_works(error, times=1):
 
 def exhausted_local(throwaway):
     """Every attempt of a local step died at work."""
-    return until_asked(throwaway, record(Scripted, {"script": {"first": ["killed"] * 3 + ["ok"]}}))
+    return until_asked(throwaway, record(Scripted, {"script": {"first": ["killed"] * 2 + ["ok"]}}))
 
 
 def exhausted_external(throwaway):
@@ -134,7 +134,8 @@ def still_not_taken_up(throwaway):
 def unknown_kind(throwaway):
     handle = record(Scripted, {})
     with throwaway.engine.database.transaction() as connection:
-        connection.execute(text("UPDATE sagas SET name = 'former', next_at = saga_now() - interval '601 s'"))
+        former = text("UPDATE sagas SET name = 'former', next_at = saga_now() - interval '601 s' WHERE id = :id")
+        connection.execute(former, {"id": handle.id})
     recover(throwaway.engine)
     return handle
 

