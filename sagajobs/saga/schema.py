@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Identity,
     Index,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from sagajobs.saga.states import ENDED, SAGA_ARROWS, STEP_ARROWS, UNFINISHED, SagaState, StepState
+from sagajobs.saga.states import ENDED, UNFINISHED, SagaState, StepState
 
 NAMING = {  # constraints get names that a migration can drop them by
     "ix": "ix_%(column_0_label)s",
@@ -62,6 +63,7 @@ sagas = Table(
     Column("state", Text, nullable=False),
     Column("paused_from", Text),
     Column("stage", SmallInteger, nullable=False, server_default="0"),
+    Column("open_steps", SmallInteger, nullable=False, server_default="1"),
     Column("input", JSONB, nullable=False),
     Column("idempotency_key", Text),
     timestamp("useful_until"),
@@ -75,11 +77,16 @@ sagas = Table(
     CheckConstraint(among("state", SagaState), name="state"),
     CheckConstraint("kind IN ('declared', 'orchestrated')", name="kind"),
     CheckConstraint("(state = 'paused') = (paused_from IS NOT NULL)", name="paused_from"),
-    CheckConstraint(f"({among('state', ENDED)}) = (ended_at IS NOT NULL)", name="ended_at"),
+    CheckConstraint(
+        f"CASE WHEN {among('state', ENDED)} THEN ended_at IS NOT NULL "
+        "WHEN state = 'manual_review_required' THEN true ELSE ended_at IS NULL END",
+        name="ended_at",
+    ),
     CheckConstraint(f"({among('state', UNFINISHED)}) = (next_at IS NOT NULL)", name="next_at"),
 )
 Index("ix_sagas_due", sagas.c.next_at, postgresql_where=sagas.c.next_at.is_not(None))
 Index("ix_sagas_created_at", sagas.c.created_at, sagas.c.id)
+Index("ix_sagas_ended", sagas.c.ended_at, postgresql_where=sagas.c.ended_at.is_not(None))
 Index("ix_sagas_state", sagas.c.state, sagas.c.created_at, postgresql_where=text("state <> 'completed'"))
 
 saga_steps = Table(
@@ -131,12 +138,19 @@ review_cases = Table(
     Column("step", Text),
     Column("reason", Text, nullable=False),
     Column("evidence", JSONB, nullable=False),
+    Column("was", Text, nullable=False, server_default="running"),
     timestamp("urgent_at"),
     timestamp("opened_at", nullable=False),
+    Column("looks", Integer, nullable=False, server_default="0"),
+    timestamp("look_at", nullable=False),
+    Column("alerts", Integer, nullable=False, server_default="0"),
+    timestamp("alert_at", nullable=False),
     timestamp("closed_at"),
     Column("closed_by", Text),
     Column("resolution", Text),
+    Column("why", Text),
     CheckConstraint("(closed_at IS NULL) = (resolution IS NULL)", name="closed"),
+    CheckConstraint(among("was", UNFINISHED), name="was"),
 )
 Index(
     "uq_review_cases_open",
@@ -144,49 +158,38 @@ Index(
     unique=True,
     postgresql_where=review_cases.c.closed_at.is_(None),
 )
+for _due in (review_cases.c.look_at, review_cases.c.alert_at):
+    Index(f"ix_review_cases_{_due.name}", _due, postgresql_where=review_cases.c.closed_at.is_(None))
 
+saga_locks = Table(
+    "saga_locks",
+    metadata,
+    Column("resource", Text, primary_key=True),
+    Column("saga_id", UUID(as_uuid=False), ForeignKey("sagas.id", ondelete="CASCADE"), primary_key=True),
+    Column("place", BigInteger, Identity(always=True), nullable=False),
+    Column("held", Boolean, nullable=False),
+    timestamp("waits_until"),
+    timestamp("since", nullable=False),
+)
+Index("uq_saga_locks_held", saga_locks.c.resource, unique=True, postgresql_where=saga_locks.c.held)
+Index("ix_saga_locks_saga_id", saga_locks.c.saga_id)
 
-def now_function() -> str:
-    """Return the DDL of `saga_now()`, the engine's only clock.
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cursor", JSONB),
+    timestamp("ran_at"),
+    Column("seconds", Float),
+    Column("found", Integer, nullable=False, server_default="0"),
+)
 
-    `statement_timestamp` rather than `now`: a local step's transaction may have begun seconds ago.
-    """
-    return (
-        "CREATE OR REPLACE FUNCTION saga_now() RETURNS timestamptz "
-        "LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT statementtimestamp()'"
-    )
-
-
-def arrow_trigger() -> list[str]:
-    """Return the DDL of the trigger that refuses illegal transitions, and any change of history."""
-    saga_pairs = ", ".join(f"('{old}', '{new}')" for old, targets in SAGA_ARROWS.items() for new in sorted(targets))
-    step_pairs = ", ".join(f"('{old}', '{new}')" for old, targets in STEP_ARROWS.items() for new in sorted(targets))
-
-    def function(name: str, pairs: str) -> str:
-        return (
-            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            f"IF (OLD.state, NEW.state) NOT IN ({pairs}) THEN "
-            "RAISE EXCEPTION 'illegal transition of % from % to %', TG_TABLE_NAME, OLD.state, NEW.state "
-            "USING ERRCODE = 'check_violation'; END IF; RETURN NEW; END $$"
-        )
-
-    def trigger(table: str, name: str) -> str:
-        return (
-            f"CREATE TRIGGER {name} BEFORE UPDATE OF state ON {table} FOR EACH ROW "
-            f"WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION {name}()"
-        )
-
-    return [
-        function("saga_arrow", saga_pairs),
-        trigger("sagas", "saga_arrow"),
-        function("saga_step_arrow", step_pairs),
-        trigger("saga_steps", "saga_step_arrow"),
-        (
-            "CREATE OR REPLACE FUNCTION saga_history_stands() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "RAISE EXCEPTION 'history is append-only' USING ERRCODE = 'check_violation'; END $$"
-        ),
-        (
-            "CREATE TRIGGER saga_history_stands BEFORE UPDATE ON saga_events FOR EACH ROW "
-            "EXECUTE FUNCTION saga_history_stands()"
-        ),
-    ]
+switches = Table(
+    "switches",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Boolean, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    timestamp("set_at", nullable=False),
+)

@@ -1,7 +1,7 @@
 """The states of sagas and steps, and every legal arrow between them.
 
 This module is the only place that knows the arrows: the store asks `check_saga` and `check_step` before it writes,
-and the trigger in the database, generated from the same two tables, refuses whatever slips past (docs/design.md).
+and a trigger in the database, which a test holds to the same two tables, refuses whatever slips past (docs/design.md).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class StepState(StrEnum):
 _S = SagaState
 _T = StepState
 
-FORWARD = frozenset({_S.PENDING, _S.RUNNING})
+FORWARD = frozenset({_S.PENDING, _S.RUNNING, _S.PARTIAL})
 """States in which the next step may be claimed."""
 
 ENDED = frozenset({_S.COMPLETED, _S.COMPENSATED})
@@ -64,7 +64,7 @@ SAGA_ARROWS: dict[SagaState, frozenset[SagaState]] = {
             _S.PAUSED,
         }
     ),
-    _S.PARTIAL: frozenset({_S.RUNNING, _S.MANUAL_REVIEW_REQUIRED, _S.PAUSED}),
+    _S.PARTIAL: frozenset({_S.RUNNING, _S.COMPLETED, _S.MANUAL_REVIEW_REQUIRED, _S.PAUSED}),
     _S.COMPENSATING: frozenset({_S.COMPENSATED, _S.MANUAL_REVIEW_REQUIRED, _S.PAUSED}),
     _S.PAUSED: frozenset({_S.PENDING, _S.RUNNING, _S.PARTIAL, _S.COMPENSATING}),
     _S.MANUAL_REVIEW_REQUIRED: frozenset({_S.RUNNING, _S.COMPENSATING, _S.COMPLETED, _S.COMPENSATED}),
@@ -77,12 +77,17 @@ STEP_ARROWS: dict[StepState, frozenset[StepState]] = {
     _T.RUNNING: frozenset({_T.WAITING, _T.UNKNOWN, _T.DONE, _T.FAILED}),
     _T.UNKNOWN: frozenset({_T.WAITING, _T.DONE, _T.FAILED}),
     _T.DONE: frozenset({_T.UNDOING, _T.UNDONE}),
-    _T.FAILED: frozenset({_T.WAITING, _T.DONE, _T.UNDOING, _T.UNDONE}),
+    _T.FAILED: frozenset({_T.WAITING, _T.DONE, _T.SKIPPED, _T.UNDOING, _T.UNDONE}),
     _T.UNDOING: frozenset({_T.UNDONE, _T.UNDO_FAILED}),
     _T.UNDO_FAILED: frozenset({_T.UNDOING, _T.UNDONE}),
     _T.SKIPPED: frozenset(),
     _T.UNDONE: frozenset(),
 }
+
+
+def sources(new: SagaState) -> frozenset[SagaState]:
+    """Return the states of a saga going forward from which it may go to `new`, or stay."""
+    return frozenset(old for old in FORWARD if old is new or new in SAGA_ARROWS[old])
 
 
 def check_saga(old: SagaState, new: SagaState) -> None:

@@ -18,7 +18,10 @@ from sqlalchemy import Connection, text
 
 from tests.support.simulator import Simulator
 
-TABLES = "sagas, saga_steps, saga_events, review_cases, appointments, customers, staff, audit_log"
+TABLES = (
+    "sagas, saga_steps, saga_events, saga_locks, review_cases, sweeps, switches, "
+    "appointments, composite_bookings, customers, staff, audit_log"
+)
 HERE = Path(__file__).parent
 
 
