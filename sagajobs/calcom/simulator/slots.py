@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from sagajobs.calcom.simulator.availability import free_hosts
+from sagajobs.calcom.simulator.availability import free_hosts, in_bounds
 from sagajobs.calcom.simulator.fields import is_zone, read_integer, read_moment, read_object
 from sagajobs.calcom.simulator.output import moment
 from sagajobs.calcom.simulator.replies import invalid, nest, plain
@@ -170,7 +170,11 @@ def available(state: State, query: Mapping[str, str]) -> dict[str, list[dict[str
     days: dict[str, list[dict[str, str]]] = {}
     for start in _starts(state, event_type, first, last, length):
         end = start + length
-        if start > state.now and _is_free(state, event_type, start, end, moved=moved):
+        if (
+            start > state.now
+            and in_bounds(state, event_type, start)
+            and _is_free(state, event_type, start, end, moved=moved)
+        ):
             slot = {"start": _local(start, zone)}
             if query.get("format") == "range":
                 slot["end"] = _local(end, zone)
