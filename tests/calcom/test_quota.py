@@ -42,7 +42,7 @@ def take_all(quota, priority, operation=ME):
     return count
 
 
-# A worker of four threads that wants more than there is; each call "arrives" up to `delay` later.
+# A worker of four threads that wants more than there is; each call arrives at once or `delay` later.
 HAMMER = """
 import json, random, sys, threading, time
 from sagajobs.calcom.errors import CalcomQuotaSpent
@@ -63,8 +63,7 @@ def hammer(number):
             quota.take(ME, chance.choice(list(Priority)))
         except CalcomQuotaSpent:
             continue
-        threading.Event().wait(chance.uniform(0, float(delay)))
-        arrivals.append(time.time())
+        arrivals.append(time.time() + chance.choice([0.0, float(delay)]))
 
 threads = [threading.Thread(target=hammer, args=[n]) for n in range(4)]
 for thread in threads: thread.start()
@@ -74,7 +73,7 @@ print(json.dumps(arrivals))
 
 
 def test_no_window_of_the_server_s_ever_holds_more_than_the_limit(redis_url, key):
-    limit, window, delay, seconds = 30, 1.0, 1.5, 11.0
+    limit, window, delay, seconds = 30, 1.0, 2.5, 13.0
 
     workers = [
         subprocess.Popen(
@@ -86,7 +85,7 @@ def test_no_window_of_the_server_s_ever_holds_more_than_the_limit(redis_url, key
     arrivals = sorted(moment for worker in workers for moment in json.loads(worker.communicate()[0]))
 
     assert [worker.returncode for worker in workers] == [0, 0, 0]
-    assert len(arrivals) >= 2 * limit  # the limit was met, not merely never reached
+    assert len(arrivals) > 2 * limit  # the limit was met, not merely never reached
     closest = min(later - earlier for earlier, later in zip(arrivals, arrivals[limit:], strict=False))
     assert closest > window
 
