@@ -90,6 +90,45 @@ def test_no_window_of_the_server_s_ever_holds_more_than_the_limit(redis_url, key
     assert closest > window
 
 
+# A worker of four threads that calls as fast as it may, and comes back when it is told to.
+CALLER = """
+import sys, threading, time
+from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.errors import CalcomDeferred
+from sagajobs.calcom.gate import Gate
+from sagajobs.calcom.priority import Priority
+from sagajobs.calcom.quota import Quota
+from sagajobs.calcom.shared import Shared
+
+url, key, calcom, seconds = sys.argv[1:]
+quota = Quota(Shared(lambda: url, key), 20, delay=1, server_window=1)
+end = time.monotonic() + float(seconds)
+
+def call(priority):
+    with CalcomClient(calcom, "cal_test_simulator", gate=Gate(quota=quota)).at(priority) as client:
+        while time.monotonic() < end:
+            try:
+                client.me()
+            except CalcomDeferred as error:
+                threading.Event().wait(min(error.retry_after, 0.2))
+
+threads = [threading.Thread(target=call, args=[priority]) for priority in [*Priority, Priority.FAR]]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_cal_com_has_no_reason_to_refuse(simulator, redis_url, key):
+    simulator.switch(rate_limit_per_minute=20, rate_limit_window_seconds=1)
+
+    workers = [subprocess.Popen([sys.executable, "-c", CALLER, redis_url, key, simulator.url, "9"]) for _ in range(3)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
+
+    counts = simulator.control("GET", "counts")
+    assert set(counts["statuses"]) == {"200"}
+    assert 40 < counts["calls"] <= 80
+
+
 def test_each_priority_has_its_share(shared):
     quota = Quota(shared, 120, delay=3)
 
