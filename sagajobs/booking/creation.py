@@ -36,6 +36,7 @@ from sagajobs.booking.schema import staff
 from sagajobs.booking.services import BookingServices
 from sagajobs.calcom.errors import BookingNotFound
 from sagajobs.calcom.models import BookingStatus
+from sagajobs.calcom.priority import Priority
 from sagajobs.errors import EffectGone, InvalidInput
 from sagajobs.saga import Saga, SagaState, StepState, step
 from sagajobs.saga.records import SagaRecord
@@ -101,7 +102,7 @@ class AppointmentCreationSaga(Saga):
 
     def _find_adopted(self, uid: str, key: str) -> dict[str, Any] | None:
         try:
-            booking = self.services.calcom.get_booking(uid)
+            booking = self.services.calcom.at(Priority.UNDO).get_booking(uid)
         except BookingNotFound:
             return None
         if booking.status not in STANDING:
