@@ -83,12 +83,13 @@ class Quota:
         shared: where they are counted; while Redis is away, nothing is counted and nobody is stopped.
         per_minute: calls that the server takes in 60 s.
         delay: seconds that a call may take from here to the server's counter: the connect time-out.
+        server_window: seconds over which the server counts.
     """
 
-    def __init__(self, shared: Shared, per_minute: int, *, delay: float) -> None:
+    def __init__(self, shared: Shared, per_minute: int, *, delay: float, server_window: float = SERVER_WINDOW) -> None:
         self._shared = shared
         self._per_minute = per_minute
-        self._window = math.ceil(SERVER_WINDOW + delay + SKEW)
+        self._window = math.ceil(server_window + delay + SKEW)
 
     def take(self, operation: Operation, priority: Priority) -> None:
         """Count a call that is about to be sent.
