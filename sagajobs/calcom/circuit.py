@@ -121,11 +121,15 @@ class Circuit:
         """
         verdict = self._shared.ask(lambda client: self._judge(client, operation), _Verdict())
         if verdict.wait is not None:
-            spread = random.uniform(0, SPREAD * self._reset)  # noqa: S311 - spread, not secrecy
             raise CalcomCircuitOpen(
-                f"{operation}: not sent, Cal.com has been failing", retry_after=verdict.wait + spread
+                f"{operation}: not sent, Cal.com has been failing", retry_after=verdict.wait + self._spread()
             )
         return verdict.trial
+
+    def hold(self, operation: Operation) -> float:
+        """Return the seconds for which a call would not be admitted, and a bit of chance, or 0; tries nothing."""
+        wait = self._shared.ask(lambda client: self._until_admitted(client, operation), 0.0)
+        return wait + self._spread() if wait > 0 else 0.0
 
     def succeeded(self, trial: Lock | None) -> None:
         """Note that a call was answered by a Cal.com that works, be it with a refusal."""
@@ -164,7 +168,7 @@ class Circuit:
             return _Verdict(wait=wait)
         trial = client.lock(self._trial_name, timeout=self._longest_call, thread_local=False)
         if not trial.acquire(blocking=False):
-            return _Verdict(wait=max(client.pttl(self._trial_name) / 1000, _SOON))
+            return _Verdict(wait=max(self._until_trial_ends(client), _SOON))
         # Another trial may have ended since the first look, and given its lock back.
         wait = self._wait(client, operation)
         if wait == 0:
@@ -179,6 +183,16 @@ class Circuit:
         if storage.state == pybreaker.STATE_CLOSED:
             return None
         return self._until_trial(storage, self._reset * (1 + CHANGES_LATER) if operation.changes else self._reset)
+
+    def _until_admitted(self, client: redis.Redis, operation: Operation) -> float:
+        wait = self._wait(client, operation)
+        return 0.0 if wait is None else max(wait, self._until_trial_ends(client))
+
+    def _until_trial_ends(self, client: redis.Redis) -> float:
+        return max(client.pttl(self._trial_name), 0) / 1000
+
+    def _spread(self) -> float:
+        return random.uniform(0, SPREAD * self._reset)  # noqa: S311 - spread, not secrecy
 
     def _until_trial(self, storage: _Storage, after: float) -> float:
         opened_at = storage.opened_at
@@ -202,7 +216,7 @@ class Circuit:
         state = _STATES[storage.state]
         wait = 0.0
         if state is not CircuitState.CLOSED:
-            wait = max(self._until_trial(storage, self._reset), client.pttl(self._trial_name) / 1000, 0.0)
+            wait = max(self._until_trial(storage, self._reset), self._until_trial_ends(client))
         return CircuitSnapshot(state, storage.counter, storage.opened_at, wait)
 
     @property

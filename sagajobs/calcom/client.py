@@ -100,6 +100,13 @@ class CalcomClient:
         view._priority = priority  # noqa: SLF001 - our own class
         return view
 
+    def hold(self) -> float:
+        """Return the seconds for which it makes no sense to book, as the gate would stop the call; 0 to go ahead.
+
+        For whoever would rather not begin than be put off. Nothing is reserved: a call may be stopped all the same.
+        """
+        return self._gate.hold(operations.CREATE_BOOKING, self._priority)
+
     def _call(self, operation: Operation, read: Callable[[Answer], _Value], **request: Any) -> _Value:
         """Pass the gate, send a call, and read its answer: one that cannot be read is a failure to the gate, too."""
         with self._gate.passing(operation, self._priority):

@@ -37,6 +37,12 @@ class Gate:
         self.circuit = circuit
         self.quota = quota
 
+    def hold(self, operation: Operation, priority: Priority) -> float:
+        """Return the seconds for which a call would be stopped, or 0; takes nothing and tries nothing."""
+        waits = [self.circuit.hold(operation) if self.circuit else 0.0]
+        waits.append(self.quota.hold(operation, priority) if self.quota else 0.0)
+        return max(waits)
+
     @contextmanager
     def passing(self, operation: Operation, priority: Priority) -> Iterator[None]:
         """Let the call that the block makes pass, and take note of how it ends.

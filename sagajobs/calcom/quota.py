@@ -100,10 +100,15 @@ class Quota:
         """
         wait = self._shared.ask(lambda client: self._wait(client, operation, priority), 0.0)
         if wait > 0:
-            spread = random.uniform(*SPREADS[priority])  # noqa: S311 - spread, not secrecy
             raise CalcomQuotaSpent(
-                f"{operation}: not sent, the quota for {priority} calls is used up", retry_after=wait + spread
+                f"{operation}: not sent, the quota for {priority} calls is used up",
+                retry_after=wait + _spread(priority),
             )
+
+    def hold(self, operation: Operation, priority: Priority) -> float:
+        """Return the seconds until something may be left for a call, and a bit of chance, or 0; takes nothing."""
+        wait = self._shared.ask(lambda client: self._until_left(client, operation, priority), 0.0)
+        return wait + _spread(priority) if wait > 0 else 0.0
 
     def block(self, operation: Operation, seconds: float) -> None:
         """Stop the calls of all workers, as Cal.com has answered with a 429.
@@ -143,22 +148,27 @@ class Quota:
 
     def _wait(self, client: redis.Redis, operation: Operation, priority: Priority) -> float:
         """Take a place in the window and return 0, or return the seconds until one may be free."""
-        names = {self._shared.name("quota", "blocked"), self._block_of(operation)}
-        blocked_for = max(client.pttl(name) for name in names) / 1000
-        if blocked_for > 0:
-            return blocked_for
-        storage = self._storage(client)
-        own = self._own_calls(operation)
-        # Looked at first, so that a full small window costs no place in the large one.
-        if operation.per_minute is not None and (wait := self._until_free(storage, own, operation.per_minute)) > 0:
+        # Looked at first, so that a full window of the operation's own costs no place in the one of all.
+        if (wait := self._until_left(client, operation, priority)) > 0:
             return wait
+        storage = self._storage(client)
         # One list for all priorities. `limits` cuts it to the limit asked for when a place is taken, which loses
         # nothing that counts: a place is only given if fewer than that many calls are in the window.
         if not storage.acquire_entry(self._calls, self._share(priority), self._window):
-            return max(self._until_free(storage, self._calls, self._share(priority)), _SOON)
+            return _SOON  # taken by another call since the look
+        own = self._own_calls(operation)
         if operation.per_minute is not None and not storage.acquire_entry(own, operation.per_minute, self._window):
-            return max(self._until_free(storage, own, operation.per_minute), _SOON)
+            return _SOON
         return 0.0
+
+    def _until_left(self, client: redis.Redis, operation: Operation, priority: Priority) -> float:
+        names = {self._shared.name("quota", "blocked"), self._block_of(operation)}
+        waits = [client.pttl(name) / 1000 for name in names]
+        storage = self._storage(client)
+        waits.append(self._until_free(storage, self._calls, self._share(priority)))
+        if operation.per_minute is not None:
+            waits.append(self._until_free(storage, self._own_calls(operation), operation.per_minute))
+        return max(*waits, 0.0)
 
     def _until_free(self, storage: RedisStorage, calls: str, limit: int) -> float:
         oldest, used = storage.get_moving_window(calls, limit, self._window)
@@ -178,6 +188,10 @@ class Quota:
         if operation.per_minute is None:
             return self._shared.name("quota", "blocked")
         return self._shared.name("quota", "blocked", _word(operation))
+
+
+def _spread(priority: Priority) -> float:
+    return random.uniform(*SPREADS[priority])  # noqa: S311 - spread, not secrecy
 
 
 def _word(operation: Operation) -> str:

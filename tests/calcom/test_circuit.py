@@ -234,6 +234,17 @@ def test_while_a_trial_is_under_way_the_others_wait(circuit):
     assert admitted(circuit)
 
 
+def test_who_asks_first_is_told_and_tries_nothing(guarded, circuit):
+    assert guarded.hold() == 0
+    fail(circuit, 3)
+    assert 0 < guarded.hold() < 2 * (1 + circuit_module.CHANGES_LATER + circuit_module.SPREAD)
+    wait_for(lambda: guarded.hold() == 0, 5)
+    assert circuit.state() is OPEN
+
+    circuit.admit(ME)
+    assert 4 < guarded.hold() < 6
+
+
 def test_a_trial_whose_worker_died_is_somebody_else_s(shared):
     circuit = Circuit(shared, failures=1, reset=1, longest_call=0.5)
     fail(circuit, 1)

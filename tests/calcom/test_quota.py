@@ -144,6 +144,18 @@ def test_the_wait_is_as_long_as_it_takes(shared):
     assert 2.9 < time.monotonic() - started < caught.value.retry_after + 0.5
 
 
+def test_who_asks_first_is_told_and_takes_nothing(shared):
+    quota = Quota(shared, 10, delay=0)
+    assert quota.hold(ME, FAR) == 0
+    assert quota.snapshot().used == 0
+    take_all(quota, FAR)
+
+    assert 62 < quota.hold(ME, FAR) < 62 + SPREADS[FAR][1]
+    assert quota.hold(ME, NEAR) == 0
+    quota.block(ME, 5)
+    assert 4 < quota.hold(ME, NEAR) < 5 + SPREADS[NEAR][1]
+
+
 def test_who_waits_does_not_come_back_together_and_the_urgent_ones_first(shared):
     quota = Quota(shared, 1, delay=0)
     take_all(quota, UNDO)
