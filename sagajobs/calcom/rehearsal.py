@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sagajobs.calcom.gate import Gate
 from sagajobs.errors import RehearsalOver
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sagajobs.calcom.client import CalcomClient
     from sagajobs.calcom.operations import Operation
+    from sagajobs.calcom.priority import Priority
     from sagajobs.calcom.transport import Answer, Transport
 
 
@@ -56,6 +59,18 @@ class RehearsalTransport:
         raise RehearsalOver
 
 
+class _RehearsalGate(Gate):
+    """Lets through what is not sent, at no cost to the quota and whatever the circuit breaker says."""
+
+    @contextmanager
+    def passing(self, operation: Operation, priority: Priority) -> Iterator[None]:
+        if operation.changes:
+            yield
+        else:
+            with super().passing(operation, priority):
+                yield
+
+
 def masked(value: Any, personal: tuple[str, ...]) -> Any:
     """Return JSON with every text of `personal` replaced, wherever it stands."""
     if isinstance(value, dict):
@@ -71,6 +86,8 @@ def masked(value: Any, personal: tuple[str, ...]) -> Any:
 def rehearsing(client: CalcomClient, calls: list[Mapping[str, Any]]) -> CalcomClient:
     """Return a client that reads like `client` and puts on a list what it would change."""
     view = copy.copy(client)
-    transport = RehearsalTransport(client._transport, calls)  # noqa: SLF001 - the one other module that sends
-    vars(view)["_transport"] = transport
+    gate, transport = client._gate, client._transport  # noqa: SLF001 - a view of the client, as its own `at` makes one
+    vars(view).update(
+        _gate=_RehearsalGate(circuit=gate.circuit, quota=gate.quota), _transport=RehearsalTransport(transport, calls)
+    )
     return view
