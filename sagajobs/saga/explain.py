@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sagajobs.errors import RemedyRefused
 from sagajobs.saga import control, remedies
 from sagajobs.saga.cases import Case
 from sagajobs.saga.records import SagaRecord
@@ -74,14 +74,13 @@ def explain(
     if only is not None:
         resolution = remedies.decide(opened.situation, only)
         return Explanation(opened.case, (_prospect(engine, opened, resolution, reference, private=private),))
-    prospects = []
-    for remedy in Remedy:
-        try:
-            resolution = remedies.decide(opened.situation, remedy)
-        except RemedyRefused as refusal:
-            prospects.append(Prospect(remedy, refused=str(refusal)))
-        else:
-            prospects.append(_prospect(engine, opened, resolution, reference, private=private))
+    options = remedies.options(opened.situation)
+    prospects = (
+        _prospect(engine, opened, options.resolutions[remedy], reference, private=private)
+        if remedy in options.resolutions
+        else Prospect(remedy, refused=options.why)
+        for remedy in Remedy
+    )
     return Explanation(opened.case, tuple(prospects))
 
 
@@ -139,8 +138,13 @@ def _after(record: SagaRecord, resolution: Resolution, result: object) -> SagaRe
     steps = dict(record.steps)
     for change in resolution.changes:
         glance = steps[change.name]
-        output = result if StepState.DONE in change.path else glance.output
-        steps[change.name] = replace(glance, state=change.to, output=output)
+        done = StepState.DONE in change.path
+        steps[change.name] = replace(
+            glance,
+            state=change.to,
+            output=result if done else glance.output,
+            finished=math.inf if done else glance.finished,  # the newest, so the first to be undone
+        )
     return replace(record, state=resolution.to, stage=resolution.stage, steps=steps)
 
 

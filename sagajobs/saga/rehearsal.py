@@ -111,7 +111,10 @@ class Rehearsal:
         saga, calls = self.instance()
         if calls is None:
             return Foreseen(step.name, act, external=True, says=f"{does} (which calls it makes is not known)")
+        wait = step.hold(saga) if step.hold is not None else 0.0
         came = self._rehearse(saga, act, method, argument, step)
+        if wait > 0:
+            came += f"; held back for {wait:.0f} s, as what it needs is away"
         return Foreseen(step.name, act, True, f"{does} ({came})", tuple(map(self._shown, calls)))
 
     def _rehearse(self, saga: Saga, act: str, method: Callable[..., Any], argument: Any, step: Step) -> str:
