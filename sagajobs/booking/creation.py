@@ -135,7 +135,7 @@ class AppointmentCreationSaga(Saga):
         if made is None:
             return
         note_cancellation(db, made["appointment_id"])
-        self._audit(db, "appointment.booking_cancelled", made["appointment_id"], uids=receipt["uids"])
+        self._audit(db, "appointment.booking_cancelled", made["appointment_id"], uids=receipt.get("uids"))
 
     @step(optional=True)
     def assign_staff(self, db: Session) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Act:
             StepWrite(
                 step=row,
                 to=to,
-                saga_from=frozenset({SagaState.COMPENSATING}) if undoing else sources(saga_to),
+                saga_from=self.leaving(saga, saga_to),
                 saga_to=saga_to,
                 stage=row.stage,
                 over=over,
@@ -141,6 +141,10 @@ class Act:
         )
         self._successors = store.successors
         return written
+
+    def leaving(self, saga: SagaRecord, saga_to: SagaState) -> frozenset[SagaState]:
+        """Return the states in which the saga itself follows the step into `saga_to`."""
+        return frozenset({SagaState.COMPENSATING}) if saga.state is SagaState.COMPENSATING else sources(saga_to)
 
     def record(
         self,
