@@ -15,6 +15,7 @@ from celery.utils.imports import cwd_in_path
 
 from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
+from sagajobs.booking.sweeps import booking_sweeps
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.gate import Gate
@@ -114,6 +115,7 @@ def _engine() -> Engine:
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
     engine.schedule(
         *engine_sweeps(interval=settings().sweep_interval, retention_days=settings().retention_days),
+        *booking_sweeps(calcom, reconcile_interval=settings().reconcile_interval),
     )
     set_default_engine(engine)
     return engine

@@ -32,11 +32,12 @@ def purge(*, days: int | None, dry_run: bool, as_json: bool) -> None:
             )
     ready_database()
     found = (purgeable if dry_run else delete)(engine(), older_than_days=days)
-    rows = [{"name": name, "state": state, "sagas": sagas} for (name, state), sagas in sorted(found.items())]
+    rows = [(name, state, sagas) for (name, state), sagas in sorted(found.items())]
     if as_json:
-        print_json({"older_than_days": days, "dry_run": dry_run, "purged": rows})
+        purged = [{"name": name, "state": state, "sagas": sagas} for name, state, sagas in rows]
+        print_json({"older_than_days": days, "dry_run": dry_run, "purged": purged})
         return
     if rows:
-        print_table(("saga", "state", "sagas"), [(row["name"], row["state"], str(row["sagas"])) for row in rows])
+        print_table(("saga", "state", "sagas"), [(name, state, str(sagas)) for name, state, sagas in rows])
     what = "would be deleted" if dry_run else "deleted"
     click.echo(f"{sum(found.values())} sagas that ended more than {days} days ago {what}")
