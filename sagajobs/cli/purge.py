@@ -39,5 +39,6 @@ def purge(*, days: int | None, dry_run: bool, as_json: bool) -> None:
         return
     if rows:
         print_table(("saga", "state", "sagas"), [(name, state, str(sagas)) for name, state, sagas in rows])
+    sagas = sum(found.values())
     what = "would be deleted" if dry_run else "deleted"
-    click.echo(f"{sum(found.values())} sagas that ended more than {days} days ago {what}")
+    click.echo(f"{sagas} saga{'' if sagas == 1 else 's'} that ended more than {days} days ago {what}")

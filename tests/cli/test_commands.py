@@ -169,7 +169,7 @@ def test_a_purge_counts_first_and_deletes_then(shell, sql):
     }
     done = shell.sagajobs("purge", "--older-than", "120")
     assert re.search(r"^old_kind +completed +1$", done.out, re.MULTILINE)
-    assert done.out.endswith("1 sagas that ended more than 120 days ago deleted\n")
+    assert done.out.endswith("1 saga that ended more than 120 days ago deleted\n")
     assert sql("SELECT count(*) FROM sagas WHERE name = 'old_kind'")[0][0] == 2
     assert sql("SELECT cursor FROM sweeps WHERE name = 'purge'")[0][0]["old_kind/completed"] == 1
     keep = shell.with_env(SAGAJOBS_RETENTION_DAYS="0").sagajobs("purge")
