@@ -33,7 +33,7 @@ class Lifecycle(StrEnum):
     SAGA_COMPENSATED = "saga_compensated"
     SAGA_HINTED = "saga_hinted"
     REVIEW_REQUIRED = "review_required"
-    REVIEW_SETTLED = "review_settled"
+    REVIEW_CLOSED = "review_closed"
     REVIEW_OVERDUE = "review_overdue"
 
 
@@ -60,7 +60,7 @@ _SENTENCES = {
     Lifecycle.SAGA_COMPENSATED: _Sentence(logging.WARNING, "Saga compensated"),
     Lifecycle.SAGA_HINTED: _Sentence(logging.INFO, "Saga hinted at by the sweep"),
     Lifecycle.REVIEW_REQUIRED: _Sentence(logging.CRITICAL, "CRITICAL: Manual review required"),
-    Lifecycle.REVIEW_SETTLED: _Sentence(logging.WARNING, "Review case settled by a look"),
+    Lifecycle.REVIEW_CLOSED: _Sentence(logging.WARNING, "Manual review settled"),
     Lifecycle.REVIEW_OVERDUE: _Sentence(logging.CRITICAL, "CRITICAL: Manual review overdue"),
 }
 

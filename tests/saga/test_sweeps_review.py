@@ -97,7 +97,7 @@ def test_a_step_in_doubt_that_is_found_is_done_and_the_saga_goes_on(app_engine, 
     assert handle.status() == "completed"
     assert world.acts(handle.id).count("book") == 1
     assert world.local(handle.id) == ["first", "note_call", "extra", "last"]
-    assert history(db, handle.id).count("review_settled") == 1
+    assert history(db, handle.id).count("review_closed") == 1
 
 
 def test_a_step_in_doubt_of_a_saga_that_was_being_undone_is_undone(app_engine, db, world):
@@ -141,9 +141,11 @@ def test_a_step_that_failed_and_is_found_after_all_is_done(app_engine, db, world
     """Its every attempt killed its worker, so a person was asked; the last one had got through."""
     handle = in_doubt(app_engine)
     change(app_engine, "UPDATE saga_steps SET state = 'failed' WHERE saga_id = :id AND name = 'call'", id=handle.id)
+    change(app_engine, """UPDATE sagas SET error = '{"step": "call", "class": "AttemptsExhausted"}'""")
     let_time_pass(app_engine)
     sweep(app_engine)
     assert states(handle)["call"] == "done"
+    assert handle.record().error is None
     app_engine.drive(Scripted, handle.id)
     assert handle.status() == "completed"
     assert world.acts(handle.id).count("book") == 1
@@ -157,6 +159,24 @@ def test_a_step_that_failed_and_is_not_found_stays_a_persons_question(app_engine
         sweep(app_engine)
         assert cases(db)[0].looks == looks
     assert handle.status() == ASKED
+
+
+def test_an_attempt_that_is_seen_not_to_have_happened_leaves_the_question_what_to_do_without_it(app_engine, db):
+    """The last delivery ended without a word, and nothing of it stands: it killed its worker each time."""
+    handle = in_doubt(app_engine, call=["timeout"])
+    change(
+        app_engine,
+        "UPDATE saga_steps SET attempts = 3, error = error || '{\"attempt\": 1}' WHERE saga_id = :id AND name = 'call'",
+        id=handle.id,
+    )
+    for _ in range(2):
+        let_time_pass(app_engine)
+        sweep(app_engine)
+    assert handle.status() == ASKED
+    assert states(handle)["call"] == "failed"
+    (case,) = cases(db)
+    assert (case.reason, case.closed_at) == ("every attempt died at work", None)
+    assert case.evidence["error"]["class"] == "AttemptsExhausted"
 
 
 def test_an_undo_that_failed_is_undone_once_its_effect_is_gone(app_engine, db, world):

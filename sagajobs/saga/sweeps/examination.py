@@ -7,6 +7,7 @@ manual review; it leaves in the commit that records what was seen and closes the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,8 +25,8 @@ from sagajobs.saga.faultpoints import Point, reached
 from sagajobs.saga.policy import Failure, passes_by_itself
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.settle import Settle
-from sagajobs.saga.states import SagaState, StepState
-from sagajobs.saga.store import Event, StepWrite, Store, Written, to_json
+from sagajobs.saga.states import FORWARD, SagaState, StepState
+from sagajobs.saga.store import Event, Review, StepWrite, Store, Written, to_json
 from sagajobs.saga.sweeps import statements
 
 IN_REVIEW = SagaState.MANUAL_REVIEW_REQUIRED
@@ -67,31 +68,31 @@ def examine(executor: Executor, kind: type[Saga], case: Case) -> Seen:
         ClaimLost: a remedy, or a worker, was faster; nothing was written.
         DBAPIError: the database is away; nothing is lost.
     """
-    if case.step is None:
+    with executor.database.reading() as connection:
+        record = Store(connection).read(case.saga_id)
+    if case.step is None or record.state is not IN_REVIEW:
         return _NOTHING_TO_SEE
-    with executor.database.engine.connect() as connection:
-        look = Store(connection).look(case.saga_id, case.step)
-        record, row = look.saga, look.step
-        if row is None or row.leased or record.state is not IN_REVIEW:
-            return Seen(counted=False)
-        kind.definition.check(record)
-        step = kind.definition.step(case.step)
-        heading = _heading(case, record, row, kind)
-        if step.finder is None or heading is None:
-            return _NOTHING_TO_SEE
-        saga = kind.restore(case.saga_id, record.input, record.results)
-        wait = step.hold(saga) if step.hold is not None else 0.0
-        if wait > 0:
-            return Seen(counted=False, again_in=wait)
-        row = _claim(executor, connection, case, row, step)
+    kind.definition.check(record)
+    step, heading = kind.definition.step(case.step), _heading(case, record, kind)
+    if step.finder is None or heading is None:
+        return _NOTHING_TO_SEE
+    saga = kind.restore(case.saga_id, record.input, record.results)
+    wait = step.hold(saga) if step.hold is not None else 0.0
+    if wait > 0:
+        return Seen(counted=False, again_in=wait)
+    state = record.steps[case.step].state
+    row = _claim(executor, case, state, step)
+    if row is None:
+        return Seen(counted=False)
     reached(Point.AFTER_CLAIM, case.saga_id, step.name)
     examination = Examination(executor, kind, step, case)
     # What a look means depends on where the saga was going when the question came up.
     return examination.look(saga, replace(record, state=heading), row, step.finder)
 
 
-def _heading(case: Case, record: SagaRecord, row: StepRecord, kind: type[Saga]) -> SagaState | None:
+def _heading(case: Case, record: SagaRecord, kind: type[Saga]) -> SagaState | None:
     """Return the direction in which the saga is to go on once the step is settled, None if a look could not help."""
+    row = record.steps[case.step or ""]
     backward = case.was is SagaState.COMPENSATING
     if row.state is StepState.UNDO_FAILED:
         return SagaState.COMPENSATING
@@ -112,25 +113,31 @@ def _heading(case: Case, record: SagaRecord, row: StepRecord, kind: type[Saga]) 
     return SagaState.COMPENSATING if needed else SagaState.RUNNING
 
 
-def _claim(executor: Executor, connection: Connection, case: Case, row: StepRecord, step: Step) -> StepRecord:
-    Store(connection).write(
-        case.saga_id,
-        StepWrite(
-            step=row,
-            to=row.state,
-            saga_from=frozenset(),  # the saga stays where it is
-            saga_to=IN_REVIEW,
-            stage=row.stage,
-            next_in=None,
-            events=[Event(event=Lifecycle.STEP_PROBED, step=row.name, detail={"case": case.id})],
-            lease=step.lease,
-            bump=True,
-            owner=executor.owner,
-            progress=False,
-        ),
-    )
-    connection.commit()
-    return claimed(row, row.state)
+def _claim(executor: Executor, case: Case, state: StepState, step: Step) -> StepRecord | None:
+    """Claim the step for a look; None if it is somebody else's, or not as it was."""
+    with executor.database.engine.connect() as connection:
+        look = Store(connection).look(case.saga_id, step.name)
+        row = look.step
+        if row is None or row.leased or row.state is not state or look.saga.state is not IN_REVIEW:
+            return None
+        Store(connection).write(
+            case.saga_id,
+            StepWrite(
+                step=row,
+                to=row.state,
+                saga_from=frozenset(),  # the saga stays where it is
+                saga_to=IN_REVIEW,
+                stage=row.stage,
+                next_in=None,
+                events=[Event(event=Lifecycle.STEP_PROBED, step=row.name, detail={"case": case.id})],
+                lease=step.lease,
+                bump=True,
+                owner=executor.owner,
+                progress=False,
+            ),
+        )
+        connection.commit()
+        return claimed(row, row.state)
 
 
 class _UnderReview(Act):
@@ -154,18 +161,25 @@ class _UnderReview(Act):
         event: Lifecycle,
         **changes: Any,
     ) -> Written:
-        """Write what was seen and close the case, unless the saga stays in review; step, saga, case, in this order."""
+        """Write what was seen and close the case, or put on it what is asked now; step, saga, case, in this order."""
         if changes.get("saga_to") is SagaState.PARTIAL:
             changes["saga_to"] = SagaState.RUNNING  # the way out of review; the next slow try says it again
+        asked: Review | None = changes.pop("review", None)
         self.relock(connection, row)
         if connection.execute(statements.STILL_ASKED, {"id": self.saga_id}).first() is None:
             raise ClaimLost(f"saga {self.saga_id}: nobody is asked about it any more")
         written = super().write(connection, saga, row, to, event, **changes)
-        if written.saga_state is not IN_REVIEW:
-            why = f"a look at step {row.name} found it {to}"
-            if connection.execute(statements.CLOSE_CASE, {"id": self.case.id, "why": why}).first() is None:
-                raise ClaimLost(f"review case {self.case.id} was closed by somebody else")
-            self.settled = True
+        if written.saga_state is IN_REVIEW:
+            if asked is not None:
+                anew = {"id": self.case.id, "reason": asked.reason, "evidence": json.dumps(asked.evidence)}
+                connection.execute(statements.ASK_ANEW, anew)
+            return written
+        why = f"a look at step {row.name} found it {to}"
+        forward = written.saga_state in (*FORWARD, SagaState.COMPLETED)
+        closed = connection.execute(statements.CLOSE_CASE, {"id": self.case.id, "why": why, "forward": forward})
+        if closed.first() is None:
+            raise ClaimLost(f"review case {self.case.id} was closed by somebody else")
+        self.settled = True
         return written
 
     def let_go(self, row: StepRecord, *, absences: int | None = None) -> None:

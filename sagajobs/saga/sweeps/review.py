@@ -88,7 +88,7 @@ def _look_at(engine: Engine, number: int) -> bool:
     kind = engine.kinds[row.name]
     seen = examine(engine.executor, kind, case)
     if seen.settled:
-        emit(Lifecycle.REVIEW_SETTLED, saga=kind.name, saga_id=case.saga_id, step=case.step)
+        emit(Lifecycle.REVIEW_CLOSED, saga=kind.name, saga_id=case.saga_id, step=case.step)
         _send_on(engine, case.saga_id)
         return True
     with engine.database.transaction() as connection:

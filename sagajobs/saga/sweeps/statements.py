@@ -59,11 +59,24 @@ CLOSE_CASE = text("""
         RETURNING id, saga_id, step
     ), event AS (
         INSERT INTO saga_events (saga_id, event, step, detail)
-        SELECT saga_id, 'review_settled', step, jsonb_build_object('case', id, 'why', CAST(:why AS text)) FROM closed
+        SELECT saga_id, 'review_closed', step,
+            jsonb_build_object('case', id, 'who', 'sagajobs', 'why', CAST(:why AS text), 'resolution', 'settled')
+        FROM closed
+    ), error AS (
+        UPDATE sagas g SET error = NULL FROM closed WHERE g.id = closed.saga_id AND :forward
     )
     SELECT id FROM closed
 """)
-"""Close a case that a look has settled, and say so in the history. No row: it was closed by somebody else."""
+"""Close a case that a look has settled, and say so in the history. No row: it was closed by somebody else.
+
+A saga that goes forward again has not failed: what it was asked about is in its history.
+"""
+
+ASK_ANEW = text("""
+    UPDATE review_cases SET reason = :reason, evidence = evidence || CAST(:evidence AS jsonb)
+    WHERE id = :id AND closed_at IS NULL
+""")
+"""Put on an open case what a look has made of its question."""
 
 _FIRST_ALERT = """
     greatest(
