@@ -8,7 +8,7 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from sagajobs.saga import faultpoints
+from sagajobs.saga import RetryPolicy, faultpoints, step
 from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.sweeps import run
 from sagajobs.saga.sweeps.review import BATCH, FIRST_LOOK, LONGEST_PAUSE
@@ -177,6 +177,39 @@ def test_an_attempt_that_is_seen_not_to_have_happened_leaves_the_question_what_t
     (case,) = cases(db)
     assert (case.reason, case.closed_at) == ("every attempt died at work", None)
     assert case.evidence["error"]["class"] == "AttemptsExhausted"
+
+
+def test_a_step_past_the_pivot_that_is_seen_absent_is_marked_for_retry_as_ever(throwaway, app_engine, db, world):
+    looks = []
+
+    def call(self, key):
+        raise TimeoutError
+
+    def find(self, key):
+        looks.append(key)
+        if len(looks) <= QUICK.max_attempts:
+            raise TimeoutError
+
+    def mark(self, db, error):
+        db.execute(text("INSERT INTO test_local (saga_id, step) VALUES (:id, 'marked')"), {"id": self.id})
+
+    act = step(external=True, retry=QUICK)(call)
+    act.probe(looks=1, over=0.0, retry=QUICK)(find)
+    act.degradation(retry=RetryPolicy(max_attempts=3, base=3600.0, max_delay=3600.0, jitter=0.0))(mark)
+    kind = throwaway.kind(pivot=step(pivot=True)(lambda self, db: "out"), act=act)
+    handle = record(kind, {})
+    app_engine.drive(kind, handle.id)
+    assert handle.status() == ASKED
+    change(app_engine, "UPDATE saga_steps SET attempts = :n WHERE name = 'act'", n=QUICK.max_attempts)
+    let_time_pass(app_engine)
+    sweep(app_engine)
+    assert (handle.status(), states(handle)["act"]) == ("running", "waiting")
+    assert world.local(handle.id) == ["marked"]
+    assert cases(db)[0].resolution == "settled"
+    wait = db.execute(
+        text("SELECT extract(epoch FROM due_at - saga_now()) FROM saga_steps WHERE name = 'act'")
+    ).scalar()
+    assert round(float(wait)) == 3600
 
 
 def test_an_undo_that_failed_is_undone_once_its_effect_is_gone(app_engine, db, world):
