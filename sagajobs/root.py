@@ -15,6 +15,7 @@ from celery.utils.imports import cwd_in_path
 
 from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
+from sagajobs.booking.sweeps import booking_sweeps
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.gate import Gate
@@ -27,6 +28,7 @@ from sagajobs.monitoring import logs
 from sagajobs.runtime.servers import ServerUrls, resolve
 from sagajobs.runtime.settings import Settings
 from sagajobs.saga import Canvas, Database, Engine, set_default_engine
+from sagajobs.saga.sweeps import engine_sweeps
 
 CALL_MARGIN = 2.0
 """Seconds that a call to Cal.com may take beyond its own time-outs before the step's ends it."""
@@ -111,6 +113,10 @@ def _engine() -> Engine:
     call = _call_time()
     services = BookingServices(client=calcom, event_types=EventTypes(_quick_calcom))
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
+    engine.schedule(
+        *engine_sweeps(interval=settings().sweep_interval, retention_days=settings().retention_days),
+        *booking_sweeps(calcom, reconcile_interval=settings().reconcile_interval),
+    )
     set_default_engine(engine)
     return engine
 
@@ -118,7 +124,8 @@ def _engine() -> Engine:
 def _configuration() -> dict[str, Any]:
     # Celery looks at added defaults before it looks at the configuration that is to go beyond them.
     own = app.loader.conf
-    return {name: value for name, value in celery_defaults(settings(), servers().broker).items() if name not in own}
+    defaults = celery_defaults(settings(), servers().broker, engine.sweeps.values())
+    return {name: value for name, value in defaults.items() if name not in own}
 
 
 engine = _engine()
