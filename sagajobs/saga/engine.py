@@ -296,8 +296,9 @@ class Engine:
         failed, completed = record.failed_step, record.completed_steps
         why = f" ({record.error['class'].rpartition('.')[2]})" if record.error else ""
         if record.state is SagaState.COMPENSATED:
+            how = f"failed at step {failed}" if failed else "was stopped"
             raise SagaException(
-                f"{what} failed at step {failed}{why} and was undone",
+                f"{what} {how}{why} and was undone",
                 saga_id=record.id,
                 failed_step=failed,
                 completed_steps=completed,
