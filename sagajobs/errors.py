@@ -18,6 +18,7 @@
         ├── TransientError            nothing was done; try again later
         │   └── Deferred              likewise, and the attempt does not count
         ├── PermanentError            nothing was done; trying again is useless
+        │   ├── LockNotAvailable      another saga works on it, and the wait is over
         │   └── EffectGone            it was done and somebody took it back: nothing stands
         └── AmbiguousError            it may have been done: look before doing anything
             └── AmbiguousRefusal      refused, perhaps because we did it ourselves before
@@ -187,6 +188,10 @@ class Deferred(TransientError):
 
 class PermanentError(StepError):
     """Nothing was done and no further attempt can succeed."""
+
+
+class LockNotAvailable(PermanentError):
+    """Another saga holds a lock that this one needs, and has not let go of it in time (SPEC G6)."""
 
 
 class EffectGone(PermanentError):

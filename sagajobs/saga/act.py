@@ -14,8 +14,9 @@ from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.locks import Successor
 from sagajobs.saga.records import SagaRecord, StepRecord
-from sagajobs.saga.states import FORWARD, SagaState, StepState
+from sagajobs.saga.states import FORWARD, SagaState, StepState, sources
 from sagajobs.saga.store import Event, Review, StepWrite, Store, Written
 
 if TYPE_CHECKING:
@@ -43,11 +44,13 @@ class Outcome:
         verdict: see `Verdict`.
         wait: seconds until another look makes sense.
         cause: the exception behind a failure, for a caller in the same process.
+        following: names of the steps to be hinted at, where several may run side by side next.
     """
 
     verdict: Verdict
     wait: float = 0.0
     cause: BaseException | None = None
+    following: tuple[str, ...] = ()
 
 
 _OVER = (StepState.DONE, StepState.SKIPPED, StepState.FAILED)
@@ -76,6 +79,7 @@ class Act:
         self.kind = kind
         self.step = step
         self.saga_id = saga_id
+        self._successors: list[Successor] = []
 
     @property
     def key(self) -> str:
@@ -98,31 +102,36 @@ class Act:
     ) -> Written:
         """Write one change of the step and, by default, what follows from it for a saga going forward.
 
-        A step that is over moves the saga to the next stage, or to its end; `saga_to` says otherwise. While the saga
-        is being undone, only the step changes, unless `saga_to` says otherwise.
+        A step that is over moves the saga to the next stage, or to its end, if no other one of its stage is still
+        open; `saga_to` says otherwise. While the saga is being undone, only the step changes, unless `saga_to` says
+        otherwise.
 
         Raises:
             ClaimLost: somebody else owns the step by now.
         """
         undoing = saga.state is SagaState.COMPENSATING
-        advances = to in _OVER and not undoing and saga_to is None
-        stage = row.stage + 1 if advances else saga.stage
+        over = to in _OVER and not undoing and saga_to is None
+        following = len(saga.in_stage(row.stage + 1))
         if saga_to is None:
-            ended = advances and self.kind.definition.at_stage(stage) is None
-            forward = SagaState.COMPLETED if ended else SagaState.RUNNING
-            saga_to = SagaState.COMPENSATING if undoing else forward
+            saga_to = SagaState.COMPENSATING if undoing else SagaState.RUNNING
         attempt = changes.get("undo_attempts") or changes.get("attempts") or row.attempts
         events = [Event(event=event, step=self.step.name, attempt=attempt, detail=detail)]
-        if saga_to in _ENDINGS and saga_to is not saga.state:
-            events.append(Event(event=_ENDINGS[saga_to], detail={"reason": review.reason} if review else None))
-        return Store(connection).write(
+        ending = SagaState.COMPLETED if over and not following else saga_to
+        if ending in _ENDINGS and ending is not saga.state:
+            reason = {"reason": review.reason} if review else None
+            events.append(Event(event=_ENDINGS[ending], detail=reason, only_if=ending))
+        store = Store(connection)
+        written = store.write(
             self.saga_id,
             StepWrite(
                 step=row,
                 to=to,
-                saga_from=frozenset({SagaState.COMPENSATING}) if undoing else FORWARD,
+                saga_from=frozenset({SagaState.COMPENSATING}) if undoing else sources(saga_to),
                 saga_to=saga_to,
-                stage=stage,
+                stage=row.stage,
+                over=over,
+                next_open=following,
+                joins=len(saga.in_stage(row.stage)) > 1,
                 next_in=self.executor.stall_after if next_in is None else next_in,
                 events=events,
                 owner=self.executor.owner,
@@ -130,6 +139,8 @@ class Act:
                 **changes,
             ),
         )
+        self._successors = store.successors
+        return written
 
     def record(
         self,
@@ -166,9 +177,41 @@ class Act:
         connection.commit()
         reached(Point.AFTER_COMMIT, self.saga_id, self.step.name)
         self.say(said, attempt)
+        self.executor.tell(self._successors)
         if written.saga_state in _ENDINGS:
             asked_about = self.step.name if written.saga_state is SagaState.MANUAL_REVIEW_REQUIRED else None
             emit(_ENDINGS[written.saga_state], saga=self.kind.name, saga_id=self.saga_id, step=asked_about)
+
+    def went_on(self, saga: SagaRecord, row: StepRecord, written: Written) -> Outcome:
+        """Return how the delivery ends after the step was over: the last one of its stage carries the saga on."""
+        if written.saga_state is SagaState.COMPLETED:
+            return Outcome(Verdict.CARRY_ON)
+        if written.saga_state not in FORWARD or written.stage == row.stage:
+            return Outcome(Verdict.END)
+        return Outcome(Verdict.CARRY_ON, following=self.kind.definition.following(saga, row.stage))
+
+    def hold(self, connection: Connection, saga: Saga, record: SagaRecord, row: StepRecord) -> Outcome | None:
+        """Put the step off if it makes no sense to act outside now; None: go ahead.
+
+        Asked before anything is claimed: however long the other side is away, it costs no attempt and no history.
+        """
+        wait = self.step.hold(saga) if self.step.hold is not None else 0.0
+        if wait <= 0:
+            return None
+        return self.postpone(connection, record, row, delay=wait, next_in=wait)
+
+    def postpone(
+        self, connection: Connection, record: SagaRecord, row: StepRecord, *, delay: float | None, next_in: float
+    ) -> Outcome:
+        """Put the step off, and commit; see `Store.postpone`."""
+        joins = len(record.in_stage(row.stage)) > 1
+        Store(connection).postpone(self.saga_id, row, delay=delay, next_in=next_in, joins=joins)
+        connection.commit()
+        return Outcome(Verdict.LATER, next_in if delay is None else delay)
+
+    def said_of(self, error: Mapping[str, Any], kind: str, delay: float) -> dict[str, Any]:
+        """Return what goes into the history with a retry: what a prediction of the next one could learn from."""
+        return {"error": error["class"], "kind": kind, "delay": round(delay, 3), **self.kind.conditions()}
 
     def say(self, event: Lifecycle, attempt: int | None = None) -> None:
         """Write a lifecycle event of this step to the log."""

@@ -21,7 +21,7 @@ from sagajobs.saga.store import Review, describe_error, to_json
 
 def needs_undo(saga: Saga, step: Step) -> bool:
     """Tell whether a step that is done has something to undo: declared, and its condition holds."""
-    return step.undo is not None and (step.undo.when is None or bool(step.undo.when(saga)))
+    return step.undo is not None and (step.undo.when is None or bool(step.undo.when(saga, *step.items)))
 
 
 class Backward(Act):
@@ -32,6 +32,9 @@ class Backward(Act):
 
         A local undo's first try is one transaction, claimed by the row's lock; everything else goes on record first.
         """
+        waiting = self.hold(connection, saga, record, row)
+        if waiting is not None:
+            return waiting
         attempt = row.undo_attempts + 1
         if attempt > undo.retry.max_attempts:
             return self._give_up(connection, record, row, "every attempt died at work", {"attempts": row.undo_attempts})
@@ -73,7 +76,7 @@ class Backward(Act):
     ) -> Outcome:
         try:
             with self.database.session(connection) as db:
-                receipt = to_json(undo.method(saga, db))
+                receipt = to_json(undo.method(saga, db, *self.step.items))
         except Exception as error:  # noqa: BLE001 - whatever an undo raises is the engine's to classify
             connection.rollback()
             return self._failed(record, row, undo, error, attempt)
@@ -82,7 +85,7 @@ class Backward(Act):
 
     def _undo_outside(self, saga: Saga, record: SagaRecord, row: StepRecord, undo: Undo, attempt: int) -> Outcome:
         try:
-            receipt = to_json(undo.method(saga, row.output))
+            receipt = to_json(undo.method(saga, row.output, *self.step.items))
         except Exception as error:  # noqa: BLE001 - whatever an undo raises is the engine's to classify
             return self._failed(record, row, undo, error, attempt)
         reached(Point.AFTER_CALL, self.saga_id, self.step.name)
@@ -90,7 +93,7 @@ class Backward(Act):
             if undo.note is not None:
                 try:
                     with self.database.session(connection) as db:
-                        undo.note(saga, db, receipt)
+                        undo.note(saga, db, receipt, *self.step.items)
                 except Exception as error:  # noqa: BLE001 - undone outside, not recorded here: undo it again
                     connection.rollback()
                     return self._failed(record, row, undo, error, attempt)
@@ -145,7 +148,7 @@ class Backward(Act):
                 error=described,
                 delay=delay,
                 next_in=delay,
-                detail={"error": described["class"], "kind": kind, "delay": round(delay, 3)},
+                detail=self.said_of(described, kind, delay),
                 said_attempt=attempt,
             )
             return Outcome(Verdict.LATER, delay, error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from celery import Celery, chain
@@ -20,9 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from sagajobs.errors import SagaNotFound
 from sagajobs.saga.act import Outcome, Verdict
 from sagajobs.saga.declaration import Step
-from sagajobs.saga.definition import COMPENSATE, Saga
+from sagajobs.saga.definition import Saga
 from sagajobs.saga.executor import UNDO_BUDGET
 from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.shape import COMPENSATE
 from sagajobs.saga.sweep import recover
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class SagaTask(_Task):  # type: ignore[type-arg]  # generic in its stubs only
         self, _status: str, _retval: Any, _task_id: str, _args: Any, kwargs: dict[str, Any], _einfo: Any
     ) -> None:
         """Mark the last moment at which this process knows of the message: the next one is sent, this one not acked."""
-        reached(Point.BEFORE_ACK, str(kwargs.get("saga_id")), self.name.rpartition(".")[2])
+        step, item = self.name.rpartition(".")[2], kwargs.get("item")
+        reached(Point.BEFORE_ACK, str(kwargs.get("saga_id")), step if item is None else f"{step}[{item}]")
 
 
 class Canvas:
@@ -92,21 +94,29 @@ class Canvas:
 
     # --- publishing ---
 
-    def steps(self, kind: type[Saga], saga_id: str, stage: int) -> None:
-        """Publish the chain of a saga's steps from `stage` on; only its first message leaves now."""
+    def steps(self, kind: type[Saga], saga_id: str, names: Sequence[str]) -> None:
+        """Publish, for each of these steps of one stage, the chain that it begins; only its first message leaves now.
+
+        A chain ends where several steps may run side by side: whoever finishes the step before publishes those (see
+        `Outcome.following`). Celery's own way to join them, a chord, needs a result backend; ours is the table.
+        """
         undo = self._signature(kind, COMPENSATE, saga_id)
-        steps = [self._signature(kind, step.name, saga_id) for step in kind.definition.steps[stage:]]
-        if steps:
-            self._publish(chain(*steps).on_error(undo) if len(steps) > 1 else steps[0].on_error(undo), saga_id)
+        for name in names:
+            first = kind.definition.step(name)
+            steps = [first, *kind.definition.chain(first.stage + 1)]
+            signatures = [self._signature(kind, step.base, saga_id, step.item) for step in steps]
+            whole = chain(*signatures) if len(signatures) > 1 else signatures[0]
+            self._publish(whole.on_error(undo), saga_id)
 
     def compensation(self, kind: type[Saga], saga_id: str) -> None:
         """Publish the hint that a saga is to be undone."""
         self._publish(self._signature(kind, COMPENSATE, saga_id), saga_id)
 
-    def _signature(self, kind: type[Saga], task: str, saga_id: str) -> Any:
+    def _signature(self, kind: type[Saga], task: str, saga_id: str, item: int | None = None) -> Any:
         # Immutable, and with the id as a keyword: nothing is handed from step to step, and Flower can search for it.
         name = f"{kind.name}.{task}"
-        return self._app.tasks[name].si(saga_id=saga_id).set(queue=self._queues[name])
+        number = {} if item is None else {"item": item}
+        return self._app.tasks[name].si(saga_id=saga_id, **number).set(queue=self._queues[name])
 
     def _publish(self, signature: Any, saga_id: str) -> None:
         try:
@@ -147,13 +157,16 @@ class Canvas:
 
 
 def _step_body(engine: Engine, kind: type[Saga], step: Step) -> Callable[..., None]:
-    def body(task: Task, *, saga_id: str) -> None:
+    def body(task: Task, *, saga_id: str, item: int | None = None) -> None:
         redelivered = bool((task.request.delivery_info or {}).get("redelivered")) or task.request.retries > 0
+        one = step if item is None else step.number(item)
         try:
-            outcome = engine.executor.forward(kind, step, saga_id, redelivered=redelivered)
+            outcome = engine.executor.forward(kind, one, saga_id, redelivered=redelivered)
         except Exception as error:  # noqa: BLE001 - what it says may quote a customer: it goes no further
             _give_back(task, saga_id, error)
-        reached(Point.BEFORE_NEXT_MESSAGE, saga_id, step.name)
+        reached(Point.BEFORE_NEXT_MESSAGE, saga_id, one.name)
+        if outcome.following and engine.publisher is not None:
+            engine.publisher.steps(kind, saga_id, outcome.following)
         _report(task, saga_id, outcome)
 
     return body

@@ -16,19 +16,32 @@ A step is declared by decorating a method of a `Saga`; the names that the decora
 
     @cancel.record
     def note_cancel(self, db, receipt): ...
+
+    @book.degradation(retry=HOURLY)
+    def mark_for_retry(self, db, error): ...    # instead of failing: say so here, and go on trying, slowly
+
+With `each` a step is done once for every item of the input, all at the same time; its methods then take the item's
+number as one more argument::
+
+    @step(external=True, each=lambda saga: len(saga.input.segments))
+    def book(self, key, number): ...
 """
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Any, Self, overload
 
 from sagajobs.errors import DefinitionError
 from sagajobs.saga.policy import DEFAULT_RETRY, DEFAULT_UNDO_RETRY, RetryPolicy
 
 Method = Callable[..., Any]
 Predicate = Callable[[Any], bool]
+Count = Callable[[Any], int]
+Wait = Callable[[Any], float]
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds a step may take; its lease is this and `LEASE_MARGIN`."""
@@ -57,6 +70,19 @@ class Probe:
     def interval(self) -> float:
         """Seconds between two looks."""
         return self.over / max(self.looks - 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """What is done instead of failing, where the saga's main effect stands or must still come about.
+
+    Attributes:
+        mark: local writes `(self, db, error)` that mark something for retry; `error` is the failure as it is on record.
+        retry: how the step is tried again from then on, its own attempts being used up; used up too, a person is asked.
+    """
+
+    mark: Method
+    retry: RetryPolicy
 
 
 class Undo:
@@ -105,6 +131,11 @@ class Step:
         timeout: seconds that one attempt may take.
         retry: how it is tried again.
         queue: Celery queue, None for the default one.
+        parallel: it runs beside the step declared before it.
+        each: how often it is done, all at the same time, from the saga's input; None for once.
+        hold: seconds for which it makes no sense to try (a circuit is open), 0 to go ahead; asked before an attempt,
+            a probe or an undo is claimed, so that waiting costs neither an attempt nor a line of history.
+        item: which one of `each` this is, None for the declaration itself.
     """
 
     method: Method
@@ -118,11 +149,16 @@ class Step:
     timeout: float = DEFAULT_TIMEOUT
     retry: RetryPolicy = DEFAULT_RETRY
     queue: str | None = None
+    parallel: bool = False
+    each: Count | None = None
+    hold: Wait | None = None
     name: str = ""
-    position: int = -1
     finder: Probe | None = None
     undo: Undo | None = None
     note: Method | None = None
+    degraded: Degradation | None = None
+    item: int | None = None
+    stage: int = field(default=-1, init=False)
     after_pivot: bool = field(default=False, init=False)
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -132,10 +168,33 @@ class Step:
         """On a saga's instance the plain method, so that one step may call another; on the class the step."""
         return self if instance is None else self.method.__get__(instance, owner)
 
+    def number(self, item: int) -> Self:
+        """Return one of the steps that a step with `each` stands for."""
+        numbered = copy.copy(self)
+        numbered.name, numbered.item = f"{self.name}[{item}]", item
+        return numbered
+
     @property
-    def stage(self) -> int:
-        """Index of the stage in which the step runs; siblings that run in parallel will share one."""
-        return self.position
+    def base(self) -> str:
+        """The name as declared: what `book[3]` and `book[4]` have in common."""
+        return base_and_item(self.name)[0]
+
+    @property
+    def items(self) -> tuple[int, ...]:
+        """What its methods take beside their usual arguments: the item's number, where it is one of several."""
+        return () if self.item is None else (self.item,)
+
+    @property
+    def most_attempts(self) -> int:
+        """Attempts that it gets in all, the slow ones after a degradation counted."""
+        return self.retry.max_attempts + (self.degraded.retry.max_attempts if self.degraded else 0)
+
+    def delay(self, attempts: int, error: BaseException | None = None) -> float:
+        """Seconds to wait after the attempt number `attempts`: by its own policy, then by that of its degradation."""
+        slow = attempts - self.retry.max_attempts
+        if self.degraded is None or slow < 0:
+            return self.retry.delay(attempts, error)
+        return self.degraded.retry.delay(slow + 1, error)
 
     @property
     def lease(self) -> float:
@@ -209,6 +268,15 @@ class Step:
         self.note = method
         return method
 
+    def degradation(self, *, retry: RetryPolicy) -> Callable[[Method], Method]:
+        """Declare what is done instead of failing; see `Degradation`."""
+
+        def declare(method: Method) -> Method:
+            self.degraded = Degradation(method, retry)
+            return method
+
+        return declare
+
 
 @overload
 def step(method: Method) -> Step: ...
@@ -228,6 +296,9 @@ def step(
     timeout: float = DEFAULT_TIMEOUT,
     retry: RetryPolicy = DEFAULT_RETRY,
     queue: str | None = None,
+    parallel: bool = False,
+    each: Count | None = None,
+    hold: Wait | None = None,
 ) -> Callable[[Method], Step]: ...
 
 
@@ -252,4 +323,15 @@ _OPTIONS = (
     "timeout",
     "retry",
     "queue",
+    "parallel",
+    "each",
+    "hold",
 )
+
+_NUMBERED = re.compile(r"(.*)\[(\d+)\]")
+
+
+def base_and_item(name: str) -> tuple[str, int | None]:
+    """Split a step's name on record: `book[3]` is number 3 of `book`, `book` is itself."""
+    match = _NUMBERED.fullmatch(name)
+    return (name, None) if match is None else (match[1], int(match[2]))

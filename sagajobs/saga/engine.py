@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -30,6 +31,7 @@ from sagajobs.saga.definition import PATIENCE, Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
 from sagajobs.saga.handle import SagaHandle
+from sagajobs.saga.locks import Successor
 from sagajobs.saga.records import SagaRecord
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import Store, to_json
@@ -46,8 +48,8 @@ class Publisher(Protocol):
     def add(self, kind: type[Saga]) -> None:
         """Get ready to carry hints for a kind of saga."""
 
-    def steps(self, kind: type[Saga], saga_id: str, stage: int) -> None:
-        """Hint at the steps of a saga from `stage` on."""
+    def steps(self, kind: type[Saga], saga_id: str, names: Sequence[str]) -> None:
+        """Hint at steps of one stage of a saga, each with what follows on it."""
 
     def compensation(self, kind: type[Saga], saga_id: str) -> None:
         """Hint that a saga is to be undone."""
@@ -63,7 +65,7 @@ class Engine:
 
     def __init__(self, database: Database, *, stall_after: float = DEFAULT_STALL_AFTER) -> None:
         self.database = database
-        self.executor = Executor(database, stall_after=stall_after)
+        self.executor = Executor(database, stall_after=stall_after, tell=self._tell)
         self.kinds: dict[str, type[Saga]] = {}
         self.publisher: Publisher | None = None
 
@@ -147,12 +149,12 @@ class Engine:
             steps=[
                 {
                     "name": step.name,
-                    "position": step.position,
+                    "position": position,
                     "stage": step.stage,
                     "external": step.external,
-                    "state": StepState.UNKNOWN if step.adopt and step.adopt(saga) else StepState.WAITING,
+                    "state": StepState.UNKNOWN if step.adopt and step.adopt(saga, *step.items) else StepState.WAITING,
                 }
-                for step in kind.definition.steps
+                for position, step in enumerate(kind.definition.expand(saga))
             ],
         )
         if not started and idempotency_key is not None:
@@ -178,7 +180,18 @@ class Engine:
         """Tell the workers of a saga that goes forward. A lost hint is no error: the sweep sends another."""
         if self.publisher is None:
             raise ConfigurationError("the engine has no publisher: build it with a Celery app (see sagajobs.root)")
-        self.publisher.steps(kind, saga_id, stage)
+        names: Sequence[str] = [step.name for step in kind.definition.chain(stage)[:1]]
+        if not names:
+            with self.database.reading() as connection:
+                names = Store(connection).read(saga_id).in_stage(stage)
+        self.publisher.steps(kind, saga_id, names)
+
+    def _tell(self, successors: Sequence[Successor]) -> None:
+        """Tell sagas that were handed a lock; one that nobody here can tell looks again by itself."""
+        for successor in successors:
+            kind = self.kinds.get(successor.name)
+            if kind is not None and self.publisher is not None:
+                self.hint(kind, successor.saga_id)
 
     # --- in process ---
 
@@ -227,15 +240,27 @@ class Engine:
             cause = outcome.cause or cause
             if outcome.verdict in (Verdict.LATER, Verdict.END):
                 left = give_up_at - time.monotonic()
-                if left <= 0:
-                    return record, cause
+                if left <= 0 or outcome.wait > left:
+                    return self._at_rest(saga_id), cause  # longer than the caller has: nothing can come of waiting
                 pause.wait(min(outcome.wait or POLL, left))
 
     def _next(self, kind: type[Saga], record: SagaRecord) -> Outcome:
-        step = kind.definition.at_stage(record.stage)
-        if step is None:
-            raise DefinitionError(f"saga {record.id} stands at stage {record.stage}, which {kind.name} does not have")
-        return self.executor.forward(kind, step, record.id)
+        """Carry out what is open in the present stage, side by side where there are several."""
+        steps = [kind.definition.step(name) for name in record.open_steps]
+        if not steps:
+            raise DefinitionError(f"saga {record.id} stands at stage {record.stage}, where nothing is left to do")
+        if len(steps) == 1:
+            return self.executor.forward(kind, steps[0], record.id)
+        with ThreadPoolExecutor(len(steps)) as threads:
+            outcomes = list(threads.map(lambda step: self.executor.forward(kind, step, record.id), steps))
+        cause = next((outcome.cause for outcome in outcomes if outcome.cause is not None), None)
+        if any(outcome.verdict in (Verdict.CARRY_ON, Verdict.FAILED) for outcome in outcomes):
+            return Outcome(Verdict.CARRY_ON, cause=cause)
+        return Outcome(Verdict.LATER, min(outcome.wait for outcome in outcomes), cause)
+
+    def _at_rest(self, saga_id: str) -> SagaRecord:
+        with self.database.reading() as connection:
+            return Store(connection).read(saga_id)
 
     # --- results ---
 

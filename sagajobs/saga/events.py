@@ -26,6 +26,7 @@ class Lifecycle(StrEnum):
     SAGA_COMPLETED = "saga_completed"
     STEP_SKIPPED = "step_skipped"
     STEP_RETRY = "step_retry"
+    STEP_DEGRADED = "step_degraded"
     STEP_UNKNOWN = "step_unknown"
     STEP_PROBED = "step_probed"
     COMPENSATION_RETRY = "compensation_retry"
@@ -50,6 +51,7 @@ _SENTENCES = {
     Lifecycle.SAGA_COMPLETED: _Sentence(logging.INFO, "Saga completed successfully"),
     Lifecycle.STEP_SKIPPED: _Sentence(logging.INFO, "Step skipped"),
     Lifecycle.STEP_RETRY: _Sentence(logging.WARNING, "Step to be tried again"),
+    Lifecycle.STEP_DEGRADED: _Sentence(logging.ERROR, "Step marked for retry"),
     Lifecycle.STEP_UNKNOWN: _Sentence(logging.WARNING, "Step's outcome unknown, a probe will tell"),
     Lifecycle.STEP_PROBED: _Sentence(logging.INFO, "Step probed"),
     Lifecycle.COMPENSATION_RETRY: _Sentence(logging.WARNING, "Compensation to be tried again"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
@@ -17,6 +18,7 @@ from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.locks import Successor
 from sagajobs.saga.policy import Failure, passes_by_itself
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.settle import Settle
@@ -39,11 +41,19 @@ class Executor:
     Args:
         database: the engine's connections.
         stall_after: seconds, see `DEFAULT_STALL_AFTER`.
+        tell: called after a commit with the sagas that were handed a lock by it.
     """
 
-    def __init__(self, database: Database, *, stall_after: float = DEFAULT_STALL_AFTER) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        stall_after: float = DEFAULT_STALL_AFTER,
+        tell: Callable[[Sequence[Successor]], None] = lambda _successors: None,
+    ) -> None:
         self.database = database
         self.stall_after = stall_after
+        self.tell = tell
 
     @property
     def owner(self) -> str:
@@ -82,7 +92,7 @@ class Executor:
             kind.definition.check(look.saga)
             todo = plan.forward(look, step, redelivered=redelivered)
             if todo.do is plan.Do.CARRY_ON:
-                return Outcome(Verdict.CARRY_ON)
+                return Outcome(Verdict.CARRY_ON, following=kind.definition.following(look.saga, step.stage))
             if todo.do is plan.Do.FAIL_AGAIN:
                 return Outcome(Verdict.FAILED)
             if todo.do is plan.Do.NOTHING or look.step is None:
@@ -178,9 +188,9 @@ class Executor:
 
     def _all_undone(self, kind: type[Saga], record: SagaRecord) -> Outcome:
         with self.database.transaction() as connection:
-            ended = Store(connection).turn(
-                record.id, SagaState.COMPENSATING, SagaState.COMPENSATED, Lifecycle.SAGA_COMPENSATED
-            )
+            store = Store(connection)
+            ended = store.turn(record.id, SagaState.COMPENSATING, SagaState.COMPENSATED, Lifecycle.SAGA_COMPENSATED)
         if ended:
+            self.tell(store.successors)
             emit(Lifecycle.SAGA_COMPENSATED, saga=kind.name, saga_id=record.id)
         return Outcome(Verdict.END)

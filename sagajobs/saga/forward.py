@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
-from sagajobs.errors import AmbiguousRefusal, ClaimLost
-from sagajobs.saga.act import Act, Outcome, Verdict, claimed
+from sagajobs.errors import AmbiguousRefusal, ClaimLost, LockNotAvailable
+from sagajobs.saga.act import Outcome, Verdict, claimed
 from sagajobs.saga.declaration import Probe
 from sagajobs.saga.definition import Saga
+from sagajobs.saga.degrade import Degrade
 from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.locks import LOOK_AGAIN, take_locks
 from sagajobs.saga.plan import Do, Plan
 from sagajobs.saga.policy import Failure
 from sagajobs.saga.records import Look, SagaRecord, StepRecord
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import Review, describe_error, to_json
 
+POLL_LOCK = 0.05
+"""Seconds after which a caller that runs its saga itself asks again for a lock."""
 
-class Forward(Act):
+
+class Forward(Degrade):
     """One delivery of one step, from the claim to the record."""
 
-    def begin(self, connection: Connection, look: Look, row: StepRecord, todo: Plan) -> Outcome:
+    def begin(self, connection: Connection, look: Look, row: StepRecord, todo: Plan) -> Outcome:  # noqa: PLR0911 - a table
         """Turn the plan into work, in or after the transaction that holds the step's row."""
         record = look.saga
         if todo.do is Do.TOO_LATE:
@@ -32,10 +38,20 @@ class Forward(Act):
         if todo.do is Do.EXHAUSTED:
             return self.exhausted(connection, record, row)
         saga = self.kind.restore(self.saga_id, record.input, record.results)
-        if self.step.when is not None and not self.step.when(saga):
-            written = self.write(connection, record, row, StepState.SKIPPED, Lifecycle.STEP_SKIPPED, finished=True)
-            self.commit(connection, Lifecycle.STEP_SKIPPED, row.attempts, written)
-            return Outcome(Verdict.CARRY_ON)
+        if self.step.when is not None and not self.step.when(saga, *self.step.items):
+            written = self.record(
+                connection,
+                record,
+                row,
+                StepState.SKIPPED,
+                Lifecycle.STEP_SKIPPED,
+                finished=True,
+                said_attempt=row.attempts,
+            )
+            return self.went_on(record, row, written)
+        waiting = self._await_locks(connection, saga, record, row) or self.hold(connection, saga, record, row)
+        if waiting is not None:
+            return waiting
         if not todo.counted:
             return self._work(connection, saga, record, row, todo.attempt)
         row = self._claim(connection, record, row, todo.attempt)
@@ -44,6 +60,23 @@ class Forward(Act):
         with self.database.engine.connect() as working:
             self.relock(working, row)
             return self._work(working, saga, record, row, todo.attempt)
+
+    def _await_locks(self, connection: Connection, saga: Saga, record: SagaRecord, row: StepRecord) -> Outcome | None:
+        """Take the saga's locks with its first step; None: it has them.
+
+        Before the attempt is counted, in the transaction that goes on to claim the step or to do it. One that must
+        wait keeps its place in line, and is told when the lock is handed to it.
+        """
+        wanted = tuple(saga.locks()) if row.stage == 0 else ()
+        missing = take_locks(connection, self.saga_id, wanted, saga.lock_wait) if wanted else None
+        if missing is None:
+            return None
+        if missing.over:
+            held = LockNotAvailable(f"{missing.resource} was not free for {saga.lock_wait:g} s: try again later")
+            described = describe_error(held, self.step.name, row.attempts, Failure.PERMANENT)
+            return self.fail(connection, record, row, described, cause=held)
+        outcome = self.postpone(connection, record, row, delay=None, next_in=min(LOOK_AGAIN, saga.lock_wait))
+        return replace(outcome, wait=POLL_LOCK)
 
     def _claim(self, connection: Connection, saga: SagaRecord, row: StepRecord, attempt: int) -> StepRecord:
         """Put the intent on record under a new fence, and commit.
@@ -76,7 +109,7 @@ class Forward(Act):
             reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
         try:
             with self.database.session(connection) as db:
-                output = to_json(self.step.method(saga, db))
+                output = to_json(self.step.method(saga, db, *self.step.items))
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
             connection.rollback()
             return self._failed(record, row, error, attempt)
@@ -86,7 +119,7 @@ class Forward(Act):
     def call(self, saga: Saga, record: SagaRecord, row: StepRecord) -> Outcome:
         """Make a claimed external step's call, with no transaction open, and record what came of it."""
         try:
-            output = to_json(self.step.method(saga, self.key))
+            output = to_json(self.step.method(saga, self.key, *self.step.items))
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
             return self._failed(record, row, error, row.attempts)
         reached(Point.AFTER_CALL, self.saga_id, self.step.name)
@@ -98,7 +131,7 @@ class Forward(Act):
             if self.step.note is not None:
                 try:
                     with self.database.session(connection) as db:
-                        self.step.note(saga, db, output)
+                        self.step.note(saga, db, output, *self.step.items)
                 except Exception as error:
                     connection.rollback()
                     if self.step.retry.classify(error, external=False) is Failure.TRANSIENT:
@@ -129,7 +162,7 @@ class Forward(Act):
         self.commit(connection, Lifecycle.STEP_COMPLETED, attempt, written)
         if written.saga_state is SagaState.COMPENSATING:
             return Outcome(Verdict.FAILED)
-        return Outcome(Verdict.CARRY_ON if followed else Verdict.END)
+        return self.went_on(saga, row, written)
 
     def _failed(self, saga: SagaRecord, row: StepRecord, error: Exception, attempt: int) -> Outcome:
         """Record a failure: to be tried again, to be probed, or for good."""
@@ -144,6 +177,8 @@ class Forward(Act):
             if kind is Failure.AMBIGUOUS and self.step.finder is not None:
                 return self._unknown(connection, saga, row, described, error, self.step.finder)
             spent = attempt - 1 if kind is Failure.DEFERRED else attempt
+            if self.degrades(kind, spent):
+                return self.degrade(connection, saga, row, described, spent=spent, cause=error)
             if kind is Failure.PERMANENT or spent >= retry.max_attempts:
                 return self.fail(connection, saga, row, described, attempt=attempt, cause=error)
             delay = retry.delay(attempt, error)
@@ -157,7 +192,7 @@ class Forward(Act):
                 error=described,
                 delay=delay,
                 next_in=delay,
-                detail={"error": described["class"], "kind": kind, "delay": round(delay, 3)},
+                detail=self.said_of(described, kind, delay),
                 said_attempt=attempt,
             )
             return Outcome(Verdict.LATER, delay, error)
@@ -226,8 +261,7 @@ class Forward(Act):
         )
         if written.saga_state is SagaState.COMPENSATING:
             return Outcome(Verdict.FAILED, cause=cause)
-        followed = written.saga_state in (*FORWARD, SagaState.COMPLETED)
-        return Outcome(Verdict.CARRY_ON if followed else Verdict.END, cause=cause)
+        return replace(self.went_on(saga, row, written), cause=cause)
 
     def _in_doubt(self, row: StepRecord) -> bool:
         """Tell whether an earlier attempt may have got through, with no probe to tell: it died, or it said so."""

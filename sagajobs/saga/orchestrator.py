@@ -21,7 +21,7 @@ from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.handle import default_engine
 from sagajobs.saga.policy import Failure, RetryPolicy
 from sagajobs.saga.records import StepRecord
-from sagajobs.saga.states import FORWARD, SagaState, StepState
+from sagajobs.saga.states import FORWARD, SagaState, StepState, sources
 from sagajobs.saga.store import Event, Review, StepWrite, Store, describe_error, storable, to_json
 
 log = logging.getLogger(__name__)
@@ -277,7 +277,7 @@ class SagaOrchestrator:
                 StepWrite(
                     step=row,
                     to=to,
-                    saga_from=FORWARD if forward else frozenset({SagaState.COMPENSATING}),
+                    saga_from=sources(saga_to) if forward else frozenset({SagaState.COMPENSATING}),
                     saga_to=saga_to,
                     stage=self._stage,
                     next_in=self._patience,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sagajobs.saga.declaration import Step
-from sagajobs.saga.definition import Definition
 from sagajobs.saga.records import Look, SagaRecord, StepGlance
+from sagajobs.saga.shape import Definition
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 
 
@@ -81,8 +81,8 @@ def forward(look: Look, step: Step, *, redelivered: bool) -> Plan:  # noqa: PLR0
         # A local step's first delivery counts itself in the commit that it makes anyway. That it is not on record
         # and there is a second one means that it may have died at work: it is counted now. Where only the sweep has
         # sent again, the first one may as well be late or lost, so that one attempt at least is really made.
-        attempt = 2 if redelivered else min(2, step.retry.max_attempts)
-    if attempt > step.retry.max_attempts:
+        attempt = 2 if redelivered else min(2, step.most_attempts)
+    if attempt > step.most_attempts:
         return Plan(Do.EXHAUSTED, attempt=row.attempts)
     return Plan(Do.RUN, attempt=attempt, counted=counted)
 
@@ -106,7 +106,7 @@ def next_undo(saga: SagaRecord, definition: Definition, has_undo: Callable[[Step
     """
     open_ends = (StepState.RUNNING, StepState.UNKNOWN)
     standing = (StepState.UNDOING, StepState.UNDO_FAILED, StepState.DONE)
-    steps = [step for step in saga.steps.values() if any(step.name == known.name for known in definition.steps)]
+    steps = saga.steps.values()
     for glance in sorted(steps, key=lambda step: -step.position):
         if glance.state in open_ends:
             return definition.step(glance.name)

@@ -9,7 +9,10 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from sagajobs.saga.declaration import base_and_item
 from sagajobs.saga.states import SagaState, StepState
+
+_OPEN = (StepState.WAITING, StepState.RUNNING, StepState.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,26 @@ class SagaRecord:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What the steps that are done returned."""
+        """What the steps that are done returned; of a step that is done for each of several items, by item."""
         done = (StepState.DONE, StepState.UNDOING, StepState.UNDO_FAILED)
-        return {step.name: step.output for step in self.steps.values() if step.state in done}
+        results: dict[str, Any] = {}
+        for step in self.steps.values():
+            if step.state in done:
+                base, item = base_and_item(step.name)
+                if item is None:
+                    results[base] = step.output
+                else:
+                    results.setdefault(base, {})[item] = step.output
+        return results
+
+    def in_stage(self, stage: int) -> tuple[str, ...]:
+        """Names of the steps of a stage, in order."""
+        return tuple(step.name for step in self.steps.values() if step.stage == stage)
+
+    @property
+    def open_steps(self) -> tuple[str, ...]:
+        """Names of the steps of the present stage that are not over."""
+        return tuple(name for name in self.in_stage(self.stage) if self.steps[name].state in _OPEN)
 
     @property
     def completed_steps(self) -> tuple[str, ...]:

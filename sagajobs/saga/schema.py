@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from sagajobs.saga.states import ENDED, SAGA_ARROWS, STEP_ARROWS, UNFINISHED, SagaState, StepState
+from sagajobs.saga.states import ENDED, UNFINISHED, SagaState, StepState
 
 NAMING = {  # constraints get names that a migration can drop them by
     "ix": "ix_%(column_0_label)s",
@@ -193,49 +193,3 @@ switches = Table(
     Column("why", Text, nullable=False),
     timestamp("set_at", nullable=False),
 )
-
-
-def now_function() -> str:
-    """Return the DDL of `saga_now()`, the engine's only clock.
-
-    `statement_timestamp` rather than `now`: a local step's transaction may have begun seconds ago.
-    """
-    return (
-        "CREATE OR REPLACE FUNCTION saga_now() RETURNS timestamptz "
-        "LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT statementtimestamp()'"
-    )
-
-
-def arrow_trigger() -> list[str]:
-    """Return the DDL of the trigger that refuses illegal transitions, and any change of history."""
-    saga_pairs = ", ".join(f"('{old}', '{new}')" for old, targets in SAGA_ARROWS.items() for new in sorted(targets))
-    step_pairs = ", ".join(f"('{old}', '{new}')" for old, targets in STEP_ARROWS.items() for new in sorted(targets))
-
-    def function(name: str, pairs: str) -> str:
-        return (
-            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            f"IF (OLD.state, NEW.state) NOT IN ({pairs}) THEN "
-            "RAISE EXCEPTION 'illegal transition of % from % to %', TG_TABLE_NAME, OLD.state, NEW.state "
-            "USING ERRCODE = 'check_violation'; END IF; RETURN NEW; END $$"
-        )
-
-    def trigger(table: str, name: str) -> str:
-        return (
-            f"CREATE TRIGGER {name} BEFORE UPDATE OF state ON {table} FOR EACH ROW "
-            f"WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION {name}()"
-        )
-
-    return [
-        function("saga_arrow", saga_pairs),
-        trigger("sagas", "saga_arrow"),
-        function("saga_step_arrow", step_pairs),
-        trigger("saga_steps", "saga_step_arrow"),
-        (
-            "CREATE OR REPLACE FUNCTION saga_history_stands() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "RAISE EXCEPTION 'history is append-only' USING ERRCODE = 'check_violation'; END $$"
-        ),
-        (
-            "CREATE TRIGGER saga_history_stands BEFORE UPDATE ON saga_events FOR EACH ROW "
-            "EXECUTE FUNCTION saga_history_stands()"
-        ),
-    ]

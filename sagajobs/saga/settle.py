@@ -21,13 +21,16 @@ from sagajobs.saga.store import Review, describe_error, to_json
 class Settle(Forward):
     """One look at the outside world, in either direction of the saga."""
 
-    def settle(self, connection: Connection, record: SagaRecord, row: StepRecord) -> Outcome:
+    def settle(self, connection: Connection, record: SagaRecord, row: StepRecord) -> Outcome:  # noqa: PLR0911 - a table
         """Claim the step for a look, look, and record what was seen.
 
         An external step without a probe is idempotent by its author's word: it is repeated instead, also while the
         saga is being undone, as only its result tells what there is to undo.
         """
         saga = self.kind.restore(self.saga_id, record.input, record.results)
+        waiting = self.hold(connection, saga, record, row)
+        if waiting is not None:
+            return waiting
         finder = self.step.finder
         patience = finder.retry.max_attempts + 2 * finder.looks if finder else DEFAULT_UNDO_RETRY.max_attempts
         if row.probes > patience:
@@ -51,7 +54,7 @@ class Settle(Forward):
             return self.call(saga, record, row)
         reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
         try:
-            found = to_json(finder.look(saga, self.key))
+            found = to_json(finder.look(saga, self.key, *self.step.items))
         except EffectGone as error:
             return self._gone(record, row, error)
         except Exception as error:  # noqa: BLE001 - whatever a probe raises, it could not tell
@@ -80,10 +83,13 @@ class Settle(Forward):
                 return self._look_again(connection, record, row, finder.interval, absences=seen_nothing)
             error = dict(row.error or {"step": self.step.name, "class": "NeverHappened", "message": "not there"})
             undoing = record.state is SagaState.COMPENSATING
-            used_up = row.attempts >= self.step.retry.max_attempts
+            used_up = row.attempts >= self.step.most_attempts
             if used_up and not undoing and error.get("attempt") != row.attempts:
                 return self.exhausted(connection, record, row)  # the last attempt ended without a word, too
-            if undoing or used_up or error.get("refused"):
+            kind = Failure.PERMANENT if error.get("refused") else Failure.TRANSIENT
+            if not undoing and self.degrades(kind, row.attempts):
+                return self.degrade(connection, record, row, error, spent=row.attempts)
+            if undoing or used_up or kind is Failure.PERMANENT:
                 return self.fail(connection, record, row, error)
             self.record(
                 connection,

@@ -10,9 +10,10 @@ from sqlalchemy import text
 
 START = text("""
     WITH saga AS (
-        INSERT INTO sagas (id, name, version, definition, kind, state, input, idempotency_key, useful_until, next_at)
+        INSERT INTO sagas
+            (id, name, version, definition, kind, state, input, idempotency_key, useful_until, open_steps, next_at)
         VALUES (CAST(:id AS uuid), :name, :version, :definition, :kind, 'pending', CAST(:input AS jsonb),
-                :idempotency_key, :useful_until, saga_now() + make_interval(secs => :stall_after))
+                :idempotency_key, :useful_until, :open_steps, saga_now() + make_interval(secs => :stall_after))
         ON CONFLICT (name, idempotency_key) DO NOTHING
         RETURNING id
     ), steps AS (
@@ -85,23 +86,36 @@ WRITE = text("""
         RETURNING saga_id, fence
     ), saga AS (
         UPDATE sagas g SET
-            state = CASE WHEN g.state = ANY(:only_from) THEN :saga_to ELSE g.state END,
-            stage = :stage,
+            state = CASE
+                WHEN NOT g.state = ANY(:only_from) THEN g.state
+                WHEN :over AND g.open_steps <= 1 AND :next_open = 0 THEN 'completed'
+                ELSE :saga_to END,
+            stage = CASE WHEN :over AND g.open_steps <= 1 THEN :stage + 1 ELSE g.stage END,
+            open_steps = CASE
+                WHEN NOT :over THEN g.open_steps
+                WHEN g.open_steps <= 1 THEN :next_open
+                ELSE g.open_steps - 1 END,
             error = coalesce(CAST(:saga_error AS jsonb), g.error),
             hints = CASE WHEN :progress THEN 0 ELSE g.hints END,
             next_at = CASE
                 WHEN NOT g.state = ANY(:only_from) THEN
                     CASE WHEN g.next_at IS NULL THEN NULL ELSE saga_now() END
+                WHEN :over AND g.open_steps <= 1 AND :next_open = 0 THEN NULL
+                WHEN :joins AND NOT (:over AND g.open_steps <= 1) THEN
+                    least(g.next_at, saga_now() + make_interval(secs => :next_in))
                 ELSE saga_now() + make_interval(secs => :next_in) END,
-            ended_at = CASE WHEN g.state = ANY(:only_from) AND :ends THEN saga_now() ELSE g.ended_at END,
+            ended_at = CASE
+                WHEN g.state = ANY(:only_from) AND (:ends OR (:over AND g.open_steps <= 1 AND :next_open = 0))
+                THEN saga_now() ELSE g.ended_at END,
             updated_at = saga_now()
         FROM step WHERE g.id = step.saga_id
-        RETURNING g.state
+        RETURNING g.id, g.state, g.stage
     ), event AS (
         INSERT INTO saga_events (saga_id, event, step, attempt, fence, detail)
         SELECT step.saga_id, e.event, e.step, e.attempt, step.fence, e.detail
-        FROM step, jsonb_to_recordset(CAST(:events AS jsonb))
-            AS e(event text, step text, attempt smallint, detail jsonb)
+        FROM step, saga, jsonb_to_recordset(CAST(:events AS jsonb))
+            AS e(event text, step text, attempt smallint, detail jsonb, only_if text)
+        WHERE e.only_if IS NULL OR e.only_if = saga.state
     ), review AS (
         INSERT INTO review_cases (saga_id, step, reason, evidence, urgent_at)
         SELECT step.saga_id, :step, r.reason, r.evidence, (SELECT useful_until FROM sagas WHERE id = step.saga_id)
@@ -109,14 +123,35 @@ WRITE = text("""
         WHERE saga.state = 'manual_review_required' AND r.reason IS NOT NULL
         ON CONFLICT (saga_id) WHERE closed_at IS NULL DO NOTHING
     )
-    SELECT saga.state, step.fence FROM saga, step
+    SELECT saga.state, saga.stage, step.fence,
+        EXISTS (SELECT FROM saga_locks l WHERE l.saga_id = saga.id) AS locking
+    FROM saga, step
 """)
 """The only statement that changes a step: fenced, with the saga's own progress and the history in one go.
 
 No row: the claim is lost. `:only_from` are the states in which the saga itself may follow; a saga that was paused or
 turned round in the meantime keeps its state (the step's outcome is recorded all the same: it happened), and if it is
 under way somewhere, the sweep is told to look at once.
+
+`:over` says that the step needs no more work going forward. Of steps that run side by side the last one moves the saga
+on, to a stage of `:next_open` steps or, if that is 0, to its end. Which one is the last is decided by `open_steps`
+under the lock of the saga's row: two that are done in the same moment take turns there, and the second one reads what
+the first has left. While others are at work (`:joins`), `next_at` only comes nearer, so that it never passes over what
+one of them waits for.
 """
+
+POSTPONE = text("""
+    WITH step AS (
+        UPDATE saga_steps SET due_at = saga_now() + make_interval(secs => :delay)
+        WHERE saga_id = CAST(:id AS uuid) AND name = :step AND fence = :fence AND state = :was
+        RETURNING saga_id
+    )
+    UPDATE sagas g SET hints = 0, next_at = CASE
+        WHEN :joins THEN least(g.next_at, saga_now() + make_interval(secs => :next_in))
+        ELSE saga_now() + make_interval(secs => :next_in) END
+    FROM step WHERE g.id = step.saga_id AND g.next_at IS NOT NULL
+""")
+"""Put a step off without trying it: a lock is not free, or what it needs outside is away. No attempt, no history."""
 
 TURN = text("""
     WITH saga AS (
@@ -169,12 +204,22 @@ workers of both), until nobody has come for so long that nobody will.
 """
 
 TAKE_DUE = text("""
-    UPDATE sagas SET hints = hints + 1,
-        next_at = saga_now() + make_interval(secs => least(:stall_after * power(2, least(hints, 20)), :longest))
+    UPDATE sagas g SET hints = hints + 1,
+        next_at = least(
+            saga_now() + make_interval(secs => least(:stall_after * power(2, least(hints, 20)), :longest)),
+            (SELECT min(coalesce(o.due_at, o.lease_until)) FROM saga_steps o
+             WHERE o.saga_id = g.id AND o.state IN ('waiting', 'running', 'unknown', 'undoing')
+                AND coalesce(o.due_at, o.lease_until) > saga_now()))
     WHERE id = CAST(:id AS uuid) AND next_at <= saga_now()
-    RETURNING id, name, kind, state, stage, hints
+    RETURNING id, name, kind, state, stage, hints, (
+        SELECT array_agg(o.name ORDER BY o.position) FROM saga_steps o
+        WHERE o.saga_id = g.id AND o.stage = g.stage AND o.state IN ('waiting', 'running', 'unknown')) AS open
 """)
-"""Take one due saga, so that a second sweep does not: the loser's row no longer matches after the winner's commit."""
+"""Take one due saga, so that a second sweep does not: the loser's row no longer matches after the winner's commit.
+
+It is due again by the back-off, or sooner, when the next of its steps is: of several side by side one may be late while
+another one only waits for its time.
+"""
 
 STATUS = text("SELECT state FROM sagas WHERE id = CAST(:id AS uuid)")
 """What a handle polls."""

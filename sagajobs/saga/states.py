@@ -1,7 +1,7 @@
 """The states of sagas and steps, and every legal arrow between them.
 
 This module is the only place that knows the arrows: the store asks `check_saga` and `check_step` before it writes,
-and the trigger in the database, generated from the same two tables, refuses whatever slips past (docs/design.md).
+and a trigger in the database, which a test holds to the same two tables, refuses whatever slips past (docs/design.md).
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ STEP_ARROWS: dict[StepState, frozenset[StepState]] = {
     _T.SKIPPED: frozenset(),
     _T.UNDONE: frozenset(),
 }
+
+
+def sources(new: SagaState) -> frozenset[SagaState]:
+    """Return the states of a saga going forward from which it may go to `new`, or stay."""
+    return frozenset(old for old in FORWARD if old is new or new in SAGA_ARROWS[old])
 
 
 def check_saga(old: SagaState, new: SagaState) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from sagajobs.errors import ClaimLost, SagaNotFound
 from sagajobs.saga import statements
+from sagajobs.saga.locks import Successor, release_locks
 from sagajobs.saga.records import Look, SagaRecord, StepRecord, saga_record, step_record
 from sagajobs.saga.states import ENDED, UNFINISHED, SagaState, StepState, check_saga, check_step
 
@@ -23,12 +24,18 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One row of a saga's history; `event` is the lifecycle event's name."""
+    """One row of a saga's history.
+
+    Attributes:
+        event: the lifecycle event's name.
+        only_if: it is written only if this is the saga's state after the write that it belongs to.
+    """
 
     event: str
     step: str | None = None
     attempt: int | None = None
     detail: Mapping[str, Any] | None = None
+    only_if: SagaState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +54,11 @@ class StepWrite:
         step: the step as locked, or as claimed.
         to: its new state.
         saga_from: states in which the saga itself follows; elsewhere only the step changes.
-        saga_to: the saga's new state.
-        stage: the saga's new stage.
+        saga_to: the saga's new state, if it does not end with this step.
+        stage: the step's own stage.
+        over: the step needs no more work going forward.
+        next_open: steps of the stage after it, 0 if there is none.
+        joins: others run beside it.
         next_in: seconds until the sweep should look, None where the saga comes to rest.
         lease: seconds for which the step is this worker's, None to let go of it.
         delay: seconds before which it must not be tried again.
@@ -63,6 +73,9 @@ class StepWrite:
     saga_to: SagaState
     stage: int
     next_in: float | None
+    over: bool = False
+    next_open: int = 0
+    joins: bool = False
     events: Sequence[Event] = ()
     attempts: int | None = None
     undo_attempts: int | None = None
@@ -83,17 +96,29 @@ class StepWrite:
 
 
 class Written(NamedTuple):
-    """What a write came to: the saga's state after it (not always the one asked for) and the step's fence."""
+    """What a write came to.
+
+    Attributes:
+        saga_state: the saga's state after it, which is not always the one asked for.
+        stage: the saga's stage after it.
+        fence: the step's fence after it.
+    """
 
     saga_state: SagaState
+    stage: int
     fence: int
 
 
 class Store:
-    """The engine's statements over one connection."""
+    """The engine's statements over one connection.
+
+    Attributes:
+        successors: sagas that were handed a lock, as its holder has ended; to be told after the commit.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.successors: list[Successor] = []
 
     def start(
         self,
@@ -122,6 +147,7 @@ class Store:
                 "idempotency_key": idempotency_key,
                 "useful_until": useful_until,
                 "stall_after": stall_after,
+                "open_steps": sum(step["stage"] == 0 for step in steps),
                 "steps": json.dumps(list(steps)),
             },
         ).first()
@@ -170,6 +196,8 @@ class Store:
         check_step(step.state, write.to)
         for old in write.saga_from:
             check_saga(old, write.saga_to)
+            if write.over and not write.next_open:
+                check_saga(old, SagaState.COMPLETED)
         row = self._connection.execute(
             statements.WRITE,
             {
@@ -194,6 +222,9 @@ class Store:
                 "only_from": [str(state) for state in write.saga_from],
                 "saga_to": write.saga_to,
                 "stage": write.stage,
+                "over": write.over,
+                "next_open": write.next_open,
+                "joins": write.joins,
                 "saga_error": _json(write.saga_error),
                 "progress": write.progress,
                 "next_in": write.next_in if write.saga_to in UNFINISHED else None,
@@ -204,7 +235,33 @@ class Store:
         ).first()
         if row is None:
             raise ClaimLost(f"saga {saga_id}: step {step.name} is somebody else's by now")
-        return Written(SagaState(row.state), row.fence)
+        state = SagaState(row.state)
+        if row.locking and state in ENDED:
+            self.successors += release_locks(self._connection, saga_id)
+        return Written(state, row.stage, row.fence)
+
+    def postpone(self, saga_id: str, step: StepRecord, *, delay: float | None, next_in: float, joins: bool) -> None:
+        """Put a step off without trying it.
+
+        Args:
+            saga_id: of which saga.
+            step: the step, locked.
+            delay: seconds before which it must not be tried, None if it may at any time.
+            next_in: seconds until the sweep should look.
+            joins: others run beside it.
+        """
+        self._connection.execute(
+            statements.POSTPONE,
+            {
+                "id": saga_id,
+                "step": step.name,
+                "fence": step.fence,
+                "was": step.state,
+                "delay": delay,
+                "next_in": next_in,
+                "joins": joins,
+            },
+        )
 
     def turn(
         self,
@@ -234,6 +291,8 @@ class Store:
                 "review": _review(review),
             },
         ).first()
+        if row is not None and to in ENDED:
+            self.successors += release_locks(self._connection, saga_id)
         return row is not None
 
 
@@ -289,7 +348,13 @@ def _json(value: Any) -> str | None:
 
 
 def _event(event: Event) -> dict[str, Any]:
-    return {"event": event.event, "step": event.step, "attempt": event.attempt, "detail": event.detail}
+    return {
+        "event": event.event,
+        "step": event.step,
+        "attempt": event.attempt,
+        "detail": event.detail,
+        "only_if": event.only_if,
+    }
 
 
 def _review(review: Review | None) -> str | None:

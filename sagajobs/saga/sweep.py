@@ -71,7 +71,7 @@ def _recover_one(engine: Engine, publisher: Publisher, saga_id: str) -> bool:
             return _to_review(Store(connection), row, "no code knows this kind of saga")
     # Committed first, published second: a sweep that dies in between has only put the hint off.
     if SagaState(row["state"]) in FORWARD:
-        publisher.steps(kind, saga_id, row["stage"])
+        publisher.steps(kind, saga_id, kind.definition.hintable(row["open"] or ()))
     else:
         publisher.compensation(kind, saga_id)
     emit(Lifecycle.SAGA_HINTED, saga=kind.name, saga_id=saga_id, attempt=row["hints"])

@@ -58,7 +58,7 @@ def look(step, state=StepState.WAITING, *, saga=SagaState.RUNNING, stage=None, l
         useful_until=None,
         late=late,
         steps={
-            one.name: StepGlance(name=one.name, state=states[one.name], stage=one.stage, position=one.position)
+            one.name: StepGlance(name=one.name, state=states[one.name], stage=one.stage, position=one.stage)
             for one in Sample.definition.steps
         },
     )
@@ -162,7 +162,7 @@ def undo(**states):
     saga = look(
         LOCAL, saga=SagaState.COMPENSATING, others={name: StepState(state) for name, state in states.items()}
     ).saga
-    finished = {name: replace(one, finished=float(one.position)) for name, one in saga.steps.items()}
+    finished = {name: replace(one, finished=float(one.stage)) for name, one in saga.steps.items()}
     found = next_undo(replace(saga, steps=finished), Sample.definition, lambda step: step.undo is not None)
     return found and found.name
 

@@ -30,7 +30,7 @@ class Hints:
     def add(self, kind):
         pass
 
-    def steps(self, kind, saga_id, stage):
+    def steps(self, kind, saga_id, names):
         self.sent.append(saga_id)
 
     def compensation(self, kind, saga_id):

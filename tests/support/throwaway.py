@@ -33,17 +33,20 @@ class Worker:
     def add(self, kind) -> None:
         pass
 
-    def steps(self, kind, saga_id, stage) -> None:
+    def steps(self, kind, saga_id, names) -> None:
         try:
-            for step in kind.definition.steps[stage:]:
-                outcome = self.engine.executor.forward(kind, step, saga_id)
-                if outcome.verdict is Verdict.FAILED:
-                    return self.compensation(kind, saga_id)
-                if outcome.verdict is not Verdict.CARRY_ON:
-                    return None
+            for name in names:
+                first = kind.definition.step(name)
+                for step in [first, *kind.definition.chain(first.stage + 1)]:
+                    outcome = self.engine.executor.forward(kind, step, saga_id)
+                    if outcome.following:
+                        self.steps(kind, saga_id, outcome.following)
+                    if outcome.verdict is Verdict.FAILED:
+                        self.compensation(kind, saga_id)
+                    if outcome.verdict is not Verdict.CARRY_ON:
+                        break
         except Exception as error:  # noqa: BLE001 - the tests look at it
             self.raised.append(error)
-        return None
 
     def compensation(self, kind, saga_id) -> None:
         try:

@@ -1,0 +1,234 @@
+"""What a saga's class declares: its steps in order, checked when the class is made."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from sagajobs.errors import DefinitionError, InvalidInput
+from sagajobs.saga.declaration import Method, Step, Undo, base_and_item
+
+if TYPE_CHECKING:
+    from sagajobs.saga.definition import Saga
+    from sagajobs.saga.records import SagaRecord
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+
+MOST_ITEMS = 100
+"""Items for which one step can be done at the same time: each is a message and a row."""
+
+COMPENSATE = "compensate"
+"""Name of the task that undoes a saga (`<saga>.compensate`), so no step may have it."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the checks found in a saga's class: its steps in order.
+
+    Attributes:
+        name: the saga's name, as in the table and in the names of its Celery tasks.
+        version: the author's number for it.
+        steps: the steps in the order of their declaration.
+        digest: hash of everything that a recorded saga depends on.
+    """
+
+    name: str
+    version: int
+    steps: tuple[Step, ...]
+    digest: str
+
+    def step(self, name: str) -> Step:
+        """Return the step of that name; raises `DefinitionError` if there is none (another version's message)."""
+        base, item = base_and_item(name)
+        for step in self.steps:
+            if step.name == base and (step.each is None) == (item is None):
+                return step if item is None else step.number(item)
+        raise DefinitionError(f"saga {self.name} has no step {name!r} in this version of the code")
+
+    def hintable(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the names that this version of the code knows, or else a step that it does.
+
+        Whoever takes a hint at the wrong step finds that record and code differ (`check`), and in the end asks a person.
+        """
+        known = tuple(name for name in names if base_and_item(name)[0] in {step.name for step in self.steps})
+        first = self.steps[0]
+        return known or (first.name if first.each is None else first.number(0).name,)
+
+    def expand(self, saga: Saga) -> list[Step]:
+        """Return the steps of one saga, those with `each` once for every item.
+
+        Raises:
+            InvalidInput: there is no item, or there are more than `MOST_ITEMS`.
+        """
+        steps: list[Step] = []
+        for step in self.steps:
+            if step.each is None:
+                steps.append(step)
+                continue
+            count = step.each(saga)
+            if not 1 <= count <= MOST_ITEMS:
+                raise InvalidInput(f"{self.name}: step {step.name} is for 1 to {MOST_ITEMS} items, not for {count}")
+            steps += [step.number(item) for item in range(count)]
+        return steps
+
+    def wide(self, stage: int) -> bool:
+        """Tell whether several steps may run in that stage at the same time."""
+        steps = [step for step in self.steps if step.stage == stage]
+        return len(steps) > 1 or any(step.each for step in steps)
+
+    def chain(self, stage: int) -> list[Step]:
+        """Return the steps from `stage` on that follow each other one by one, up to where several may run at once."""
+        steps: list[Step] = []
+        for step in self.steps:
+            if step.stage >= stage:
+                if self.wide(step.stage):
+                    break
+                steps.append(step)
+        return steps
+
+    def following(self, record: SagaRecord, stage: int) -> tuple[str, ...]:
+        """Return the steps of the stage after `stage`, if several may run there side by side, else none.
+
+        A chain holds one step a stage; where it widens, whoever finishes the stage before publishes each by itself.
+        """
+        return record.in_stage(stage + 1) if self.wide(stage + 1) else ()
+
+    def check(self, record: SagaRecord) -> None:
+        """See that a recorded saga has this definition's steps; raises `DefinitionError` if not.
+
+        Going on by another version's steps could leave one out, and `compensated` would be said of a saga whose
+        vanished step still stands.
+        """
+        recorded = tuple(dict.fromkeys(base_and_item(name)[0] for name in record.steps))
+        known = tuple(step.name for step in self.steps)
+        if recorded != known:
+            raise DefinitionError(
+                f"saga {record.id} was recorded with the steps {', '.join(recorded)}; "
+                f"{self.name} has {', '.join(known)} in this version of the code"
+            )
+
+    def timed(self, name: str) -> Step | Undo:
+        """Return the step or the undo of that name; raises `DefinitionError` if there is none."""
+        undos: dict[str, Undo] = {step.undo.method.__name__: step.undo for step in self.steps if step.undo}
+        return undos[name] if name in undos else self.step(name)
+
+
+def define(cls: type[Any], *, locking: bool) -> Definition:
+    """Check a saga's declaration and return its definition.
+
+    Args:
+        cls: the saga's class.
+        locking: it has `locks`.
+
+    Raises:
+        DefinitionError: it cannot work; one clear line.
+    """
+    where = f"saga class {cls.__name__}"
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DefinitionError(f"{where}: set `name` to lower-case letters, digits and underscores, 60 at most")
+    model = getattr(cls, "Input", None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise DefinitionError(f"{where}: set `Input` to the pydantic model of what the saga is asked to do")
+    steps = tuple(value for base in reversed(cls.__mro__) for value in vars(base).values() if isinstance(value, Step))
+    if not steps:
+        raise DefinitionError(f"{where}: declare at least one step with @step")
+    if len({step.name for step in steps}) != len(steps):
+        raise DefinitionError(f"{where}: two steps have one name (one of them inherited); rename one")
+    pivot_passed = False
+    stage = -1
+    for step in steps:
+        stage += not step.parallel
+        step.stage, step.after_pivot = stage, pivot_passed
+        _check_step(f"{where}, step {step.name}", step)
+        if step.pivot and pivot_passed:
+            raise DefinitionError(f"{where}, step {step.name}: a saga has one pivot")
+        pivot_passed = pivot_passed or step.pivot
+    definition = Definition(name, cls.version, steps, _digest(name, steps))
+    _check_stages(where, definition, locking=locking)
+    return definition
+
+
+def _check_stages(where: str, definition: Definition, *, locking: bool) -> None:
+    first = definition.steps[0]
+    if first.parallel:
+        raise DefinitionError(f"{where}, step {first.name}: nothing stands before it that it could run beside")
+    if locking and (first.external or definition.wide(0)):
+        raise DefinitionError(f"{where}: its locks are taken with the first step, which must be local and by itself")
+    for step in definition.steps:
+        if step.pivot and definition.wide(step.stage):
+            raise DefinitionError(f"{where}, step {step.name}: a pivot runs by itself, not in parallel")
+
+
+def _check_step(where: str, step: Step) -> None:
+    undo, probe = step.undo, step.finder
+    if step.name == COMPENSATE or not _NAME.fullmatch(step.name):
+        raise DefinitionError(
+            f"{where}: choose another name ({COMPENSATE!r} is the undo's own; lower case, 60 at most)"
+        )
+    if undo is None and not (step.irreversible or step.optional or step.pivot or step.after_pivot):
+        raise DefinitionError(f"{where}: declare its undo with @{step.name}.compensation, or say irreversible=True")
+    if undo is not None and step.irreversible:
+        raise DefinitionError(f"{where}: it is marked irreversible and has a compensation; drop one of the two")
+    if undo is not None and (step.pivot or step.after_pivot):
+        raise DefinitionError(f"{where}: it cannot be compensable, as the pivot is passed; move it before the pivot")
+    if not step.external and (probe or step.note or step.adopt or step.idempotent or (undo and undo.note)):
+        raise DefinitionError(f"{where}: probe, record, adopt and idempotent are for external steps (external=True)")
+    if step.external and probe is None and (step.adopt or not step.idempotent):
+        raise DefinitionError(
+            f"{where}: its outcome can be in doubt; declare a probe with @{step.name}.probe, or say idempotent=True"
+        )
+    _check_options(where, step)
+    _check_methods(where, step)
+
+
+def _check_options(where: str, step: Step) -> None:
+    if step.timeout <= 0:
+        raise DefinitionError(f"{where}: a time-out is a positive number of seconds")
+    if step.optional and step.degraded:
+        raise DefinitionError(f"{where}: an optional step may fail, so it needs no degradation; drop one of the two")
+    if step.hold and not step.external:
+        raise DefinitionError(f"{where}: only what acts outside (external=True) has a reason to hold")
+
+
+def _check_methods(where: str, step: Step) -> None:
+    items = 0 if step.each is None else 1
+    _check_arguments(where, step.method, 1 + items)
+    _check_arguments(where, step.note, 2 + items)
+    if step.degraded is not None:
+        _check_arguments(where, step.degraded.mark, 2 + items)
+    if step.finder is not None:
+        _check_arguments(where, step.finder.look, 1 + items)
+    if step.undo is not None:
+        _check_arguments(where, step.undo.method, 1 + items)
+        _check_arguments(where, step.undo.note, 2 + items)
+
+
+def _check_arguments(where: str, method: Method | None, expected: int) -> None:
+    """Refuse a method that the engine could not call: found at import, not in the middle of an undo."""
+    if method is None:
+        return
+    try:
+        inspect.signature(method).bind(*[None] * (expected + 1))
+    except TypeError:
+        plural = "argument" if expected == 1 else "arguments"
+        raise DefinitionError(f"{where}: {method.__name__} must take self and {expected} {plural}") from None
+
+
+def _digest(name: str, steps: tuple[Step, ...]) -> str:
+    """Hash what a recorded saga depends on: the steps' names, order and kinds, not their code."""
+    shape = [
+        (
+            *(step.name, step.external, step.optional, step.pivot, step.undo is not None, step.finder is not None),
+            *(step.stage, step.each is not None, step.degraded is not None),
+        )
+        for step in steps
+    ]
+    return hashlib.sha256(json.dumps([name, shape]).encode()).hexdigest()[:16]
