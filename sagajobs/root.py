@@ -14,6 +14,7 @@ from celery import Celery
 from celery.utils.imports import cwd_in_path
 
 from sagajobs.booking import AppointmentCreationSaga
+from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.celerydefaults import celery_defaults
@@ -68,7 +69,11 @@ def _client(connect_timeout: float, read_timeout: float) -> CalcomClient:
 def _engine() -> Engine:
     engine = Engine(Database(lambda: servers().database), stall_after=settings().stall_after)
     call = settings().calcom_connect_timeout + settings().calcom_read_timeout + CALL_MARGIN
-    services = BookingServices(client=calcom, event_types=EventTypes(_quick_calcom))
+    services = BookingServices(
+        client=calcom,
+        event_types=EventTypes(_quick_calcom),
+        cache=AppointmentCache(lambda: servers().redis, engine.database),
+    )
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
     set_default_engine(engine)
     return engine

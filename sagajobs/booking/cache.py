@@ -56,8 +56,9 @@ return 1
 """Store a value, unless its generation is over: whoever invalidates removes the key, and with it the token."""
 
 _IN_WORK = text("""
-    EXISTS (SELECT FROM saga_locks WHERE resource = 'appointment:' || appointments.id)
-    OR EXISTS (SELECT FROM sagas WHERE sagas.id = appointments.saga_id AND sagas.ended_at IS NULL)
+    EXISTS (SELECT FROM sagas WHERE id = appointments.saga_id AND ended_at IS NULL) OR EXISTS (
+        SELECT FROM saga_locks JOIN sagas ON sagas.id = saga_locks.saga_id
+        WHERE resource = 'appointment:' || appointments.id AND ended_at IS NULL)
 """)
 """Whether a saga is at work on an appointment, or waits for its turn; seen at the same moment as the row itself."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
+from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.schema import appointments, audit_log
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import AlreadyCancelled, BookingNotFound, CalcomUnavailable
@@ -117,6 +118,21 @@ class DatabaseCompensationService:
         if left.deleted_at is None:
             raise PermanentError(f"appointment {appointment_id} still stands after its deletion")
         return {"appointment_id": appointment_id, "status": left.status, "deleted_at": left.deleted_at.isoformat()}
+
+    def invalidate_cache(self, cache: AppointmentCache, appointment_id: int) -> dict[str, Any]:
+        """Have web applications read an appointment anew; not critical, as the cache forgets by itself.
+
+        Args:
+            cache: what they read from.
+            appointment_id: which one; the change to it must be committed by now.
+
+        Returns:
+            The receipt: whether there was something to forget.
+
+        Raises:
+            TransientError: Redis did not do it.
+        """
+        return {"appointment_id": appointment_id, "forgotten": cache.invalidate(appointment_id)}
 
 
 def audit(db: Session, *, actor: str, action: str, appointment_id: int, saga_id: str, detail: dict[str, Any]) -> None:
