@@ -11,7 +11,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sagajobs.booking import Appointment, AppointmentCreationSaga, BookingRequest, Customer
+    from sagajobs.booking import (
+        Appointment,
+        AppointmentCreationSaga,
+        AppointmentFollowSaga,
+        BookingRequest,
+        Customer,
+    )
     from sagajobs.errors import (
         AmbiguousError,
         ConfigurationError,
@@ -34,6 +40,7 @@ __all__ = [
     "AmbiguousError",
     "Appointment",
     "AppointmentCreationSaga",
+    "AppointmentFollowSaga",
     "BookingRequest",
     "ConfigurationError",
     "Customer",

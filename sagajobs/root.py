@@ -13,7 +13,7 @@ import click
 from celery import Celery
 from celery.utils.imports import cwd_in_path
 
-from sagajobs.booking import AppointmentCreationSaga
+from sagajobs.booking import AppointmentCreationSaga, AppointmentFollowSaga
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
 from sagajobs.calcom.client import CalcomClient
@@ -75,6 +75,7 @@ def _engine() -> Engine:
         cache=AppointmentCache(lambda: servers().redis, engine.database),
     )
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
+    engine.register(AppointmentFollowSaga, services, timeouts={"see_change": 2 * call, "read_booking": 2 * call})
     set_default_engine(engine)
     return engine
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from sagajobs.booking import staffing
 from sagajobs.booking.appointment import Appointment
 from sagajobs.booking.compensation import (
     LONGEST_TRAIL,
@@ -41,8 +42,6 @@ CANCEL_REASON = "The appointment could not be completed."
 STANDING = (BookingStatus.ACCEPTED, BookingStatus.PENDING)
 """Statuses of a booking that is there."""
 
-SLOT_CONSTRAINT = "ex_appointments_slot"
-_SLOT_LOCK = 0x510C
 _ADOPTION_LOCK = 0xAD09
 
 
@@ -81,9 +80,7 @@ class AppointmentCreationSaga(Saga):
     def create_appointment(self, db: Session) -> dict[str, Any]:
         """Insert the appointment as `pending`; the database defends its slot (the seed's RC3)."""
         wanted = self.input
-        if wanted.staff_id is not None:
-            # Two inserts that meet in the exclusion constraint wait for each other and deadlock; here they queue.
-            db.execute(select(func.pg_advisory_xact_lock(_SLOT_LOCK, func.hashint8(wanted.staff_id))))
+        staffing.queue_for(db, wanted.staff_id)
         try:
             appointment_id = db.scalar(
                 insert(appointments)
@@ -99,7 +96,7 @@ class AppointmentCreationSaga(Saga):
                 .returning(appointments.c.id)
             )
         except IntegrityError as error:
-            if getattr(getattr(error.orig, "diag", None), "constraint_name", None) == SLOT_CONSTRAINT:
+            if staffing.is_busy(error):
                 raise SlotNotFree(f"staff member {wanted.staff_id} is not free at that time") from None
             raise
         return {"appointment_id": appointment_id}
@@ -236,12 +233,7 @@ class AppointmentCreationSaga(Saga):
         host = self.results["book_calcom"]["host"]
         if host is None:
             return {"staff_id": None, "reason": "Cal.com named no host"}
-        matches = [staff.c.calcom_user_id == host["id"]]
-        if host["email"]:
-            matches.append(func.lower(staff.c.email) == func.lower(host["email"]))
-        staff_id = db.scalar(
-            select(staff.c.id).where(or_(*matches)).order_by((staff.c.calcom_user_id == host["id"]).desc()).limit(1)
-        )
+        staff_id = staffing.of_host(db, host)
         if staff_id is None:
             return {"staff_id": None, "reason": "no staff member matches Cal.com's host"}
         appointment_id = self.results["create_appointment"]["appointment_id"]
