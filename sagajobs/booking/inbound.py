@@ -9,7 +9,7 @@ import uuid
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, and_, or_, select
+from sqlalchemy import ColumnElement, Row, and_, or_, select
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.alignment import Standing, is_news
@@ -79,7 +79,7 @@ def _appointment(db: Session, webhook: Webhook, ours: tuple[str, int] | None) ->
     """Return the appointment that has the booking, or the one that it was moved from, or that it was made for."""
     has_it = appointments.c.calcom_v2_booking_id == webhook.uid
     uids = [uid for uid in (webhook.uid, webhook.reschedule_uid) if uid is not None]
-    candidates = [appointments.c.calcom_v2_booking_id.in_(uids)]
+    candidates: list[ColumnElement[bool]] = [appointments.c.calcom_v2_booking_id.in_(uids)]
     if ours is not None:
         candidates.append(and_(appointments.c.saga_id == ours[0], appointments.c.segment == ours[1]))
     return db.execute(
