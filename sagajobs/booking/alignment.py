@@ -11,14 +11,11 @@ from typing import Any, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from sagajobs.booking.compensation import LONGEST_TRAIL
+from sagajobs.booking.outside import LONGEST_TRAIL, STANDING
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.models import BookingStatus
 from sagajobs.calcom.webhooks import Trigger
 from sagajobs.errors import PermanentError
-
-STANDING = (BookingStatus.ACCEPTED, BookingStatus.PENDING)
-"""Statuses of a booking that is there."""
 
 GONE = (BookingStatus.CANCELLED, BookingStatus.REJECTED)
 """Statuses of a booking that is not, unless it was moved."""

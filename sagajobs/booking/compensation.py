@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.cache import AppointmentCache
-from sagajobs.booking.schema import appointments, audit_log
+from sagajobs.booking.local import audit
+from sagajobs.booking.outside import LONGEST_TRAIL
+from sagajobs.booking.schema import appointments
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import AlreadyCancelled, BookingNotFound, CalcomUnavailable
 from sagajobs.calcom.models import BookingStatus
 from sagajobs.errors import PermanentError
-
-LONGEST_TRAIL = 50
-"""Moves that are followed from a booking to the one that took its place: more is a circle."""
 
 
 class CalcomCompensationService:
@@ -133,17 +132,3 @@ class DatabaseCompensationService:
             TransientError: Redis did not do it.
         """
         return {"appointment_id": appointment_id, "forgotten": cache.invalidate(appointment_id)}
-
-
-def audit(db: Session, *, actor: str, action: str, appointment_id: int, saga_id: str, detail: dict[str, Any]) -> None:
-    """Write an audit row about an appointment, in the transaction of what it tells of."""
-    db.execute(
-        insert(audit_log).values(
-            actor=actor,
-            action=action,
-            entity="appointment",
-            entity_id=appointment_id,
-            saga_id=saga_id,
-            detail=detail,
-        )
-    )

@@ -5,42 +5,40 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from sagajobs.booking import staffing
 from sagajobs.booking.appointment import Appointment
-from sagajobs.booking.compensation import (
-    LONGEST_TRAIL,
-    CalcomCompensationService,
-    DatabaseCompensationService,
+from sagajobs.booking.compensation import CalcomCompensationService, DatabaseCompensationService
+from sagajobs.booking.errors import NothingToAdopt
+from sagajobs.booking.local import (
+    appointment_lock,
+    assign_host,
     audit,
+    find_or_create_customer,
+    insert_appointment,
+    note_booking,
+    note_cancellation,
 )
-from sagajobs.booking.errors import AlreadyBooked, NothingToAdopt, SlotNotFree
+from sagajobs.booking.outside import (
+    CALCOM_RETRY,
+    CALCOM_UNDO_RETRY,
+    CANCEL_REASON,
+    METADATA_KEY,
+    STANDING,
+    essence,
+    find_made,
+    make_booking,
+    slot_problems,
+)
 from sagajobs.booking.request import BookingRequest
-from sagajobs.booking.schema import appointments, customers, staff
-from sagajobs.booking.services import AWAY_FOR, BookingServices
-from sagajobs.calcom.errors import BadCredentials, BookingNotFound, EventTypeNotFound
-from sagajobs.calcom.models import Booking, BookingStatus, NewBooking
-from sagajobs.errors import Deferred, EffectGone, InvalidInput
-from sagajobs.saga import RetryPolicy, Saga, SagaState, StepState, step
+from sagajobs.booking.schema import staff
+from sagajobs.booking.services import BookingServices
+from sagajobs.calcom.errors import BookingNotFound
+from sagajobs.calcom.models import BookingStatus
+from sagajobs.errors import EffectGone, InvalidInput
+from sagajobs.saga import Saga, SagaState, StepState, step
 from sagajobs.saga.records import SagaRecord
-
-METADATA_KEY = "sagajobs_key"
-"""Under this key a booking's metadata carries ours: Cal.com takes no idempotency key, and keeps metadata for good."""
-
-CALCOM_RETRY = RetryPolicy(max_attempts=5, base=0.5, max_delay=60.0)
-"""Five calls over some ten seconds: somebody is waiting for the confirmation."""
-
-CALCOM_UNDO_RETRY = RetryPolicy(max_attempts=10, base=1.0, max_delay=600.0, transient=(BadCredentials,))
-"""Ten tries over some twenty minutes; a wrong API key is a mistake of operation, so it is waited out too."""
-
-CANCEL_REASON = "The appointment could not be completed."
-
-STANDING = (BookingStatus.ACCEPTED, BookingStatus.PENDING)
-"""Statuses of a booking that is there."""
 
 _ADOPTION_LOCK = 0xAD09
 
@@ -63,42 +61,14 @@ class AppointmentCreationSaga(Saga):
     @step(irreversible=True)  # a customer stays known, booking or not
     def create_customer(self, db: Session) -> dict[str, Any]:
         """Find the customer by e-mail address or create one; two at once get the same row (the seed's RC5)."""
-        who = self.input.customer
-        created = db.scalar(
-            insert(customers)
-            .values(name=who.name, email=who.email, phone=who.phone, time_zone=who.time_zone)
-            .on_conflict_do_nothing(index_elements=[func.lower(customers.c.email)])
-            .returning(customers.c.id)
-        )
-        if created is not None:
-            return {"customer_id": created, "created": True}
-        # Lower case is the database's own, as in its index: Python's differs outside ASCII.
-        known = db.scalars(select(customers.c.id).where(func.lower(customers.c.email) == func.lower(who.email))).one()
-        return {"customer_id": known, "created": False}
+        customer_id, created = find_or_create_customer(db, self.input.customer)
+        return {"customer_id": customer_id, "created": created}
 
     @step
     def create_appointment(self, db: Session) -> dict[str, Any]:
-        """Insert the appointment as `pending`; the database defends its slot (the seed's RC3)."""
-        wanted = self.input
-        staffing.queue_for(db, wanted.staff_id)
-        try:
-            appointment_id = db.scalar(
-                insert(appointments)
-                .values(
-                    customer_id=self.results["create_customer"]["customer_id"],
-                    staff_id=wanted.staff_id,
-                    event_type_id=wanted.event_type_id,
-                    starts_at=wanted.start,
-                    ends_at=wanted.end,
-                    notes=wanted.notes,
-                    saga_id=self.id,
-                )
-                .returning(appointments.c.id)
-            )
-        except IntegrityError as error:
-            if staffing.is_busy(error):
-                raise SlotNotFree(f"staff member {wanted.staff_id} is not free at that time") from None
-            raise
+        """Insert the appointment as `pending`; its slot is defended by the database, and it is ours until the end."""
+        appointment_id = insert_appointment(db, self.input, self.results["create_customer"]["customer_id"], self.id)
+        self.lock(db, appointment_lock(appointment_id))
         return {"appointment_id": appointment_id}
 
     @create_appointment.compensation
@@ -120,60 +90,14 @@ class AppointmentCreationSaga(Saga):
         if wanted.calcom_booking_uid is not None:
             # It began as unknown, and the probe has not found what the request brought along.
             raise NothingToAdopt(f"Cal.com has no booking {wanted.calcom_booking_uid}")
-        event_type = self.services.event_types.get(wanted.event_type_id)
-        if event_type is None:
-            # Nothing was tried: Cal.com cannot even say now which lengths the event type has.
-            raise Deferred("Cal.com does not answer", retry_after=AWAY_FOR)
-        booking = self.services.calcom.create_booking(
-            NewBooking(
-                event_type_id=wanted.event_type_id,
-                start=wanted.start,
-                attendee_name=wanted.customer.name,
-                attendee_email=wanted.customer.email,
-                attendee_phone=wanted.customer.phone,
-                attendee_time_zone=wanted.customer.time_zone,
-                # Refused with a 400 where the event type has one length only.
-                length_in_minutes=wanted.duration_minutes if len(event_type.lengths) > 1 else None,
-                notes=wanted.notes,
-                metadata={METADATA_KEY: key},
-            )
-        )
-        if booking.metadata.get(METADATA_KEY) != key:
-            # For an event type that is confirmed first, Cal.com answers with the same attendee's earlier booking of
-            # the same time: it is not ours, and undoing this saga must not cancel it.
-            raise AlreadyBooked(f"Cal.com has booking {booking.uid} of this customer for this time already")
-        return _essence(booking, adopted=False)
+        return make_booking(self.services, key, wanted, wanted.customer)
 
     @book_calcom.probe(looks=3, over=4.0)
     def find_booking(self, key: str) -> dict[str, Any] | None:
         """Look for the booking under our key, or for the one that the request brought along."""
         if self.input.calcom_booking_uid is not None:
             return self._find_adopted(self.input.calcom_booking_uid, key)
-        mine = [
-            booking
-            for booking in self.services.calcom.find_bookings(
-                event_type_id=self.input.event_type_id,
-                attendee_email=self.input.customer.email,
-                after_start=self.input.start,
-                before_end=self.input.end,
-            )
-            if booking.metadata.get(METADATA_KEY) == key
-        ]
-        for booking in mine:
-            standing = self._follow(booking)
-            if standing.status in STANDING:
-                return _essence(standing, adopted=False)
-        if mine:
-            raise EffectGone("the booking was made and has been cancelled at Cal.com since")
-        return None
-
-    def _follow(self, booking: Booking) -> Booking:
-        """Return the booking that a moved one has become: every move makes another uid."""
-        for _ in range(LONGEST_TRAIL):
-            if booking.rescheduled_to_uid is None:
-                break
-            booking = self.services.calcom.get_booking(booking.rescheduled_to_uid)
-        return booking
+        return find_made(self.services, key, self.input, self.input.customer)
 
     def _find_adopted(self, uid: str, key: str) -> dict[str, Any] | None:
         try:
@@ -188,7 +112,7 @@ class AppointmentCreationSaga(Saga):
         if booking.metadata.get(METADATA_KEY, key) != key:
             # Another saga's, perhaps not on record yet: undoing this one would cancel it.
             raise EffectGone(f"booking {uid} was made for another appointment")
-        return _essence(booking, adopted=True)
+        return essence(booking, adopted=True)
 
     @book_calcom.record
     def record_booking(self, db: Session, booking: dict[str, Any]) -> None:
@@ -196,17 +120,7 @@ class AppointmentCreationSaga(Saga):
         made = self.results.get("create_appointment")
         if made is None:
             return  # a booking brought along, found while undoing a saga that never came to its appointment
-        accepted = booking["status"] == BookingStatus.ACCEPTED
-        db.execute(
-            update(appointments)
-            .where(appointments.c.id == made["appointment_id"])
-            .values(
-                calcom_v2_booking_id=booking["uid"],
-                calcom_sync_status="synced",
-                status="scheduled" if accepted else "pending",
-                updated_at=func.saga_now(),
-            )
-        )
+        note_booking(db, made["appointment_id"], booking)
         self._audit(db, "appointment.booked", made["appointment_id"], uid=booking["uid"], adopted=booking["adopted"])
 
     @book_calcom.compensation(retry=CALCOM_UNDO_RETRY, timeout=60)
@@ -220,29 +134,14 @@ class AppointmentCreationSaga(Saga):
         made = self.results.get("create_appointment")
         if made is None:
             return
-        db.execute(
-            update(appointments)
-            .where(appointments.c.id == made["appointment_id"])
-            .values(calcom_sync_status="cancelled", updated_at=func.saga_now())
-        )
+        note_cancellation(db, made["appointment_id"])
         self._audit(db, "appointment.booking_cancelled", made["appointment_id"], uids=receipt["uids"])
 
     @step(optional=True)
     def assign_staff(self, db: Session) -> dict[str, Any]:
         """Assign the staff member whom Cal.com chose as host; that nobody matches is no failure."""
-        host = self.results["book_calcom"]["host"]
-        if host is None:
-            return {"staff_id": None, "reason": "Cal.com named no host"}
-        staff_id = staffing.of_host(db, host)
-        if staff_id is None:
-            return {"staff_id": None, "reason": "no staff member matches Cal.com's host"}
-        appointment_id = self.results["create_appointment"]["appointment_id"]
-        db.execute(
-            update(appointments)
-            .where(appointments.c.id == appointment_id, appointments.c.staff_id.is_distinct_from(staff_id))
-            .values(staff_id=staff_id, updated_at=func.saga_now())
-        )
-        return {"staff_id": staff_id}
+        booking, made = self.results["book_calcom"], self.results["create_appointment"]
+        return assign_host(db, made["appointment_id"], booking["host"])
 
     # --- before and after ---
 
@@ -252,28 +151,13 @@ class AppointmentCreationSaga(Saga):
         problems = []
         if wanted.start <= datetime.now(UTC):
             problems.append("start: lies in the past")
-        problems += self._event_type_problems()
+        problems += slot_problems(self.services, wanted)
         if wanted.staff_id is not None and db.scalar(select(staff.c.id).where(staff.c.id == wanted.staff_id)) is None:
             problems.append(f"staff_id: there is no staff member {wanted.staff_id}")
         if wanted.calcom_booking_uid is not None and self._is_taken(db, wanted.calcom_booking_uid):
             problems.append("calcom_booking_uid: belongs to another appointment")
         if problems:
             raise InvalidInput(f"{self.name}: {'; '.join(problems)}", problems)
-
-    def _event_type_problems(self) -> list[str]:
-        number, minutes = self.input.event_type_id, self.input.duration_minutes
-        try:
-            event_type = self.services.event_types.get(number)
-        except EventTypeNotFound:
-            return [f"event_type_id: Cal.com has no event type {number}"]
-        if event_type is None:
-            return []
-        if event_type.recurring or event_type.seated:
-            return [f"event_type_id: event type {number} is recurring or seated, which cannot be booked here"]
-        if minutes not in event_type.lengths:
-            allowed = ", ".join(map(str, event_type.lengths))
-            return [f"duration_minutes: event type {number} takes {allowed} minutes"]
-        return []
 
     def _is_taken(self, db: Session, uid: str) -> bool:
         """Tell whether a Cal.com booking is an appointment's already, or about to become one.
@@ -320,14 +204,3 @@ class AppointmentCreationSaga(Saga):
             saga_id=self.id,
             detail=detail,
         )
-
-
-def _essence(booking: Booking, *, adopted: bool) -> dict[str, Any]:
-    """Return what later steps need of a booking; it stays in the database."""
-    host = booking.hosts[0] if booking.hosts else None
-    return {
-        "uid": booking.uid,
-        "status": booking.status,
-        "adopted": adopted,
-        "host": None if host is None else {"id": host.id, "email": host.email},
-    }

@@ -13,10 +13,10 @@ from sqlalchemy import Row, and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from sagajobs.booking import staffing
 from sagajobs.booking.alignment import OVER, Sight, Standing, aligned, differences, look_up, shows
-from sagajobs.booking.compensation import DatabaseCompensationService, audit
+from sagajobs.booking.compensation import DatabaseCompensationService
 from sagajobs.booking.errors import SlotNotFree
+from sagajobs.booking.local import appointment_lock, audit, slot_is_taken, staff_of_host, take_turns_for_staff
 from sagajobs.booking.request import BookingUid
 from sagajobs.booking.schema import SLOT_FREE, appointments
 from sagajobs.booking.services import BookingServices
@@ -69,7 +69,7 @@ class AppointmentFollowSaga(Saga):
 
     def locks(self) -> tuple[str]:
         """Work on the appointment when nobody else does: what our own sagas do looks like news in the middle."""
-        return (f"appointment:{self.input.appointment_id}",)
+        return (appointment_lock(self.input.appointment_id),)
 
     # --- the steps ---
 
@@ -192,7 +192,7 @@ class AppointmentFollowSaga(Saga):
         """Return the host's staff member, where a host can have changed; what we assigned ourselves is left alone."""
         if sight.host is None or not (moved or self.input.trigger == Trigger.REASSIGNED):
             return None
-        return staffing.of_host(db, sight.host.model_dump())
+        return staff_of_host(db, sight.host.model_dump())
 
     def _change(self, db: Session, row: Row[Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Write the changes, and return those that were made.
@@ -205,11 +205,12 @@ class AppointmentFollowSaga(Saga):
         if not changes:
             return changes
         staff_id = changes.get("staff_id", row.staff_id)
-        staffing.queue_for(db, staff_id)
+        if staff_id is not None:
+            take_turns_for_staff(db, staff_id)
         try:
             self._write(db, changes)
         except IntegrityError as error:
-            if not staffing.is_busy(error):
+            if not slot_is_taken(error):
                 raise
             if "starts_at" in changes or "ends_at" in changes:
                 raise SlotNotFree(self._conflict(db, row, changes, staff_id)) from None

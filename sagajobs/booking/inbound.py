@@ -13,8 +13,9 @@ from sqlalchemy import ColumnElement, Row, and_, or_, select
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.alignment import Standing, is_news
-from sagajobs.booking.creation import METADATA_KEY
 from sagajobs.booking.follow import AppointmentFollowSaga, Hint
+from sagajobs.booking.local import appointment_lock
+from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.booking.schema import appointments
 from sagajobs.calcom.models import timestamp
 from sagajobs.calcom.webhooks import Webhook
@@ -93,6 +94,6 @@ def _appointment(db: Session, webhook: Webhook, ours: tuple[str, int] | None) ->
 def _holders(db: Session, appointment_id: int) -> list[str]:
     """Return the saga at work on an appointment, as a list of one or none."""
     held = select(saga_locks.c.saga_id).where(
-        saga_locks.c.resource == f"appointment:{appointment_id}", saga_locks.c.held
+        saga_locks.c.resource == appointment_lock(appointment_id), saga_locks.c.held
     )
     return [str(saga_id) for saga_id in db.scalars(held)]

@@ -46,6 +46,7 @@ Phone = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^\+[1-
 Notes = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=r"^[^\x00]*$")]
 BookingUid = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
+Start = Annotated[AwareDatetime, Field(gt=FIRST_START, lt=LAST_START), AfterValidator(_to_milliseconds)]
 
 
 class Customer(BaseModel):
@@ -66,33 +67,41 @@ class Customer(BaseModel):
     time_zone: TimeZone = "UTC"
 
 
-class BookingRequest(BaseModel):
-    """What to book.
+class Slot(BaseModel):
+    """What to book, and when.
+
+    Attributes:
+        event_type_id: Cal.com's number for the kind of appointment.
+        start: when, with its offset from UTC; kept as Cal.com does, in UTC and to the millisecond.
+        duration_minutes: how long.
+        staff_id: our number for who is to do it; None leaves it to Cal.com.
+        notes: for whoever does it, 2000 characters at the most.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    event_type_id: PositiveInt = Field(strict=True, le=2**31 - 1)
+    start: Start
+    duration_minutes: PositiveInt = Field(strict=True, le=MAX_DURATION)
+    staff_id: PositiveInt | None = Field(default=None, strict=True, le=2**63 - 1)
+    notes: Notes | None = Field(default=None, repr=False)
+
+    @property
+    def end(self) -> AwareDatetime:
+        """When the appointment is over."""
+        return self.start + timedelta(minutes=self.duration_minutes)
+
+
+class BookingRequest(Slot):
+    """One appointment for one customer.
 
     Whether the start lies in the past, and whether event type and staff member exist, is checked when the saga is
     started (`AppointmentCreationSaga.check`): a stored request must stay readable after its time.
 
     Attributes:
         customer: who it is for.
-        event_type_id: Cal.com's number for the kind of appointment.
-        start: when, with its offset from UTC; kept as Cal.com does, in UTC and to the millisecond.
-        duration_minutes: how long.
-        staff_id: our number for who is to do it; None leaves it to Cal.com.
-        notes: for whoever does it, 2000 characters at the most.
         calcom_booking_uid: a booking that exists at Cal.com already and is to be adopted.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     customer: Customer
-    event_type_id: PositiveInt = Field(strict=True, le=2**31 - 1)
-    start: Annotated[AwareDatetime, Field(gt=FIRST_START, lt=LAST_START), AfterValidator(_to_milliseconds)]
-    duration_minutes: PositiveInt = Field(strict=True, le=MAX_DURATION)
-    staff_id: PositiveInt | None = Field(default=None, strict=True, le=2**63 - 1)
-    notes: Notes | None = Field(default=None, repr=False)
     calcom_booking_uid: BookingUid | None = None
-
-    @property
-    def end(self) -> AwareDatetime:
-        """When the appointment is over."""
-        return self.start + timedelta(minutes=self.duration_minutes)

@@ -292,6 +292,8 @@ class Engine:
             failures = {
                 step.name: "undo failed" for step in record.steps.values() if step.state is StepState.UNDO_FAILED
             }
+            if record.error and "marking" in record.error:
+                failures[record.error["step"]] = "it could not be marked for retry"
             raise SagaCompensationException(
                 f"{what} needs manual review: see `sagajobs sagas show {record.id}`",
                 saga_id=record.id,

@@ -55,7 +55,7 @@ class Definition:
     def hintable(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of the names that this version of the code knows, or else a step that it does.
 
-        Whoever takes a hint at the wrong step finds that record and code differ (`check`), and in the end asks a person.
+        Whoever takes a hint at the wrong step finds that record and code differ (`check`), and at last asks a person.
         """
         known = tuple(name for name in names if base_and_item(name)[0] in {step.name for step in self.steps})
         first = self.steps[0]

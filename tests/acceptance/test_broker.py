@@ -11,7 +11,7 @@ import redis
 from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga
-from sagajobs.booking.creation import METADATA_KEY
+from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.root import app, servers
 from tests.support.waiting import wait_for
 

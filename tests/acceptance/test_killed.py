@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from sagajobs import AppointmentCreationSaga, SagaHandle
-from sagajobs.booking.creation import METADATA_KEY
+from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.saga.faultpoints import Point
 from tests.support.fixtures import plan_death
 

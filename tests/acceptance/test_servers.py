@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs import AppointmentCreationSaga, SagaHandle
-from sagajobs.booking.creation import METADATA_KEY
+from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.root import settings
 from sagajobs.saga.sweep import recover
 from tests.support.waiting import wait_for

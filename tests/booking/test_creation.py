@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga, SagaCompensationException, SagaException, SagaHandle, SagaNotFinished
-from sagajobs.booking.creation import METADATA_KEY
+from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.saga import faultpoints
 from tests.support.sagas import record
 

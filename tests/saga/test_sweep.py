@@ -56,7 +56,7 @@ def test_the_hint_is_for_the_step_in_work_and_for_the_undo_when_compensating(app
     with app_engine.database.transaction() as connection:
         connection.execute(text("UPDATE sagas SET next_at = saga_now()"))
     assert recover(app_engine) == 2
-    assert sorted(sent, key=str) == sorted([(forward.id, ["call"]), (backward.id, "undo")], key=str)
+    assert sorted(sent, key=str) == sorted([(forward.id, ("call",)), (backward.id, "undo")], key=str)
     for handle in (forward, backward):
         app_engine.drive(Scripted, handle.id)
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from sagajobs.booking import invariants
-from sagajobs.booking.creation import METADATA_KEY, STANDING
+from sagajobs.booking.outside import METADATA_KEY, STANDING
 from sagajobs.saga.states import UNFINISHED, SagaState
 
 ALWAYS = (SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.MANUAL_REVIEW_REQUIRED)

@@ -1,0 +1,162 @@
+"""What booking writes into our own tables: customers, appointments, staff, and the audit trail.
+
+Each function is part of a step's transaction and leaves the commit to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from sagajobs.booking.errors import SlotNotFree
+from sagajobs.booking.request import Customer, Slot
+from sagajobs.booking.schema import appointments, audit_log, customers, staff
+from sagajobs.calcom.models import BookingStatus
+
+SLOT_CONSTRAINT = "ex_appointments_slot"
+_SLOT_LOCK = 0x510C
+
+
+def appointment_lock(appointment_id: int) -> str:
+    """Return the name of the lock on an appointment, for `Saga.locks`."""
+    return f"appointment:{appointment_id}"
+
+
+def find_or_create_customer(db: Session, who: Customer) -> tuple[int, bool]:
+    """Find a customer by e-mail address or create one; two at once get the same row (the seed's RC5).
+
+    Returns:
+        The customer's id, and whether it is new.
+    """
+    created = db.scalar(
+        insert(customers)
+        .values(name=who.name, email=who.email, phone=who.phone, time_zone=who.time_zone)
+        .on_conflict_do_nothing(index_elements=[func.lower(customers.c.email)])
+        .returning(customers.c.id)
+    )
+    if created is not None:
+        return created, True
+    # Lower case is the database's own, as in its index: Python's differs outside ASCII.
+    known = db.scalars(select(customers.c.id).where(func.lower(customers.c.email) == func.lower(who.email))).one()
+    return known, False
+
+
+def take_turns_for_staff(db: Session, staff_id: int) -> None:
+    """Let writes of one staff member's slots queue until the end of the transaction.
+
+    Two that meet in the exclusion constraint wait for each other and deadlock. Whoever writes slots of several staff
+    members takes the turns in the order of their numbers.
+    """
+    db.execute(select(func.pg_advisory_xact_lock(_SLOT_LOCK, func.hashint8(staff_id))))
+
+
+def insert_appointment(db: Session, slot: Slot, customer_id: int, saga_id: str | None, **more: Any) -> int:
+    """Insert an appointment as `pending`; the database defends its slot (the seed's RC3).
+
+    Args:
+        db: the session.
+        slot: what is booked.
+        customer_id: for whom.
+        saga_id: the saga that books it, None without one.
+        more: further columns.
+
+    Raises:
+        SlotNotFree: the staff member has another appointment at that time.
+    """
+    if slot.staff_id is not None:
+        take_turns_for_staff(db, slot.staff_id)
+    try:
+        number: int = db.scalars(
+            insert(appointments)
+            .values(
+                customer_id=customer_id,
+                staff_id=slot.staff_id,
+                event_type_id=slot.event_type_id,
+                starts_at=slot.start,
+                ends_at=slot.end,
+                notes=slot.notes,
+                saga_id=saga_id,
+                **more,
+            )
+            .returning(appointments.c.id)
+        ).one()
+    except IntegrityError as error:
+        if slot_is_taken(error):
+            raise SlotNotFree(f"staff member {slot.staff_id} is not free at that time") from None
+        raise
+    return number
+
+
+def slot_is_taken(error: IntegrityError) -> bool:
+    """Tell whether it is the slot's constraint that refused a write."""
+    return getattr(getattr(error.orig, "diag", None), "constraint_name", None) == SLOT_CONSTRAINT
+
+
+def note_booking(db: Session, appointment_id: int, booking: Mapping[str, Any]) -> None:
+    """Note on an appointment where it is booked; `booking` is an essence (`sagajobs.booking.outside`)."""
+    accepted = booking["status"] == BookingStatus.ACCEPTED
+    db.execute(
+        update(appointments)
+        .where(appointments.c.id == appointment_id)
+        .values(
+            calcom_v2_booking_id=booking["uid"],
+            calcom_sync_status="synced",
+            status="scheduled" if accepted else "pending",
+            updated_at=func.saga_now(),
+        )
+    )
+
+
+def note_cancellation(db: Session, appointment_id: int) -> None:
+    """Note on an appointment that its booking is gone."""
+    db.execute(
+        update(appointments)
+        .where(appointments.c.id == appointment_id)
+        .values(calcom_sync_status="cancelled", updated_at=func.saga_now())
+    )
+
+
+def assign_host(db: Session, appointment_id: int, host: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Assign the staff member whom Cal.com chose as host; that nobody matches is no failure."""
+    if host is None:
+        return {"staff_id": None, "reason": "Cal.com named no host"}
+    staff_id = staff_of_host(db, host)
+    if staff_id is None:
+        return {"staff_id": None, "reason": "no staff member matches Cal.com's host"}
+    db.execute(
+        update(appointments)
+        .where(appointments.c.id == appointment_id, appointments.c.staff_id.is_distinct_from(staff_id))
+        .values(staff_id=staff_id, updated_at=func.saga_now())
+    )
+    return {"staff_id": staff_id}
+
+
+def staff_of_host(db: Session, host: Mapping[str, Any]) -> int | None:
+    """Return the staff member who is a host at Cal.com, by its number for him or else by e-mail address."""
+    matches = [staff.c.calcom_user_id == host["id"]]
+    if host["email"]:
+        matches.append(func.lower(staff.c.email) == func.lower(host["email"]))
+    return db.scalar(
+        select(staff.c.id).where(or_(*matches)).order_by((staff.c.calcom_user_id == host["id"]).desc()).limit(1)
+    )
+
+
+def audit(
+    db: Session, *, actor: str, action: str, appointment_id: int, saga_id: str | None, detail: dict[str, Any]
+) -> None:
+    """Write an audit row about an appointment, in the transaction of what it tells of."""
+    db.execute(
+        insert(audit_log).values(
+            actor=actor,
+            action=action,
+            entity="appointment",
+            entity_id=appointment_id,
+            saga_id=saga_id,
+            detail=detail,
+        )
+    )
