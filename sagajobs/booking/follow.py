@@ -130,13 +130,15 @@ class AppointmentFollowSaga(Saga):
 
     @follow.degradation(retry=CONFLICT_RETRY)
     def mark_conflict(self, db: Session, error: dict[str, Any]) -> None:
-        """Say on the appointment that it is not where its booking is, and why on the audit trail; it is kept trying."""
-        db.execute(
+        """Say on the appointment that it is not where its booking is, and on the audit trail why."""
+        marked = db.execute(
             update(appointments)
-            .where(appointments.c.id == self.input.appointment_id)
+            .where(appointments.c.id == self.input.appointment_id, appointments.c.calcom_sync_status != "error")
             .values(calcom_sync_status="error", updated_at=func.saga_now())
-        )
-        self._audit(db, "appointment.not_followed", {"uid": self.sight.uid, "why": error["message"]})
+            .returning(appointments.c.id)
+        ).first()
+        if marked is not None:
+            self._audit(db, "appointment.not_followed", {"uid": self.sight.uid, "why": error["message"]})
 
     @step(
         external=True,
