@@ -1,7 +1,7 @@
 """A broker and its workers for tests that decide themselves what is delivered, when, how often, and who dies at it.
 
-It carries the same hints as Celery does, one after the other and in this process: a message that is taken may be lost,
-doubled, given out again, or take its worker along at any fault point. Database and Cal.com's simulator are the real ones.
+It carries the same hints as Celery does, one after the other and in this process: a message may be lost, doubled, or
+take its worker along at any fault point and be given out again. Database and Cal.com's simulator are the real ones.
 """
 
 from __future__ import annotations
