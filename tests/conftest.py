@@ -26,7 +26,7 @@ os.environ.update(
     SAGAJOBS_SWEEP_INTERVAL="0.2",
     SAGAJOBS_CALCOM_CONNECT_TIMEOUT="0.5",
     SAGAJOBS_CALCOM_READ_TIMEOUT="1",
-    SAGAJOBS_CALCOM_WEBHOOK_SECRET="a secret of the tests",
+    SAGAJOBS_CALCOM_WEBHOOK_SECRET="a secret of the tests",  # noqa: S106 - that is what it is
     SAGAJOBS_LOG_LEVEL="DEBUG",
 )
 
