@@ -27,13 +27,18 @@
 
     CalcomError                       (sagajobs.calcom.errors) whatever comes from a call to Cal.com
     ├── CalcomUnavailable             is a TransientError: out of reach, or a read that failed
-    ├── CalcomRateLimited             is a Deferred: the quota is used up (429)
+    ├── CalcomDeferred                is a Deferred: not the time for a call
+    │   ├── CalcomRateLimited         Cal.com says so: the quota of the API key is used up (429)
+    │   ├── CalcomQuotaSpent          we say so: this call's share of the quota is used up, nothing was sent
+    │   └── CalcomCircuitOpen         we say so: Cal.com is failing, nothing was sent
     ├── CalcomRefused                 is a PermanentError: the call was refused
     │   ├── InvalidRequest            refused by the client itself, before anything was sent
     │   ├── BadCredentials            the API key is not accepted (401)
     │   ├── BookingNotFound           no booking has that uid (404)
     │   ├── EventTypeNotFound         no event type has that id (404)
-    │   ├── AlreadyCancelled          a cancel of a booking that is cancelled, or was moved
+    │   ├── AlreadyCancelled          a cancel or move of a booking that is cancelled; a cancel of one that was moved
+    │   ├── AlreadyRescheduled        a move of a booking that was moved before, perhaps by us
+    │   ├── AlreadyConfirmed          a confirm or decline of a booking that is confirmed
     │   └── BookingEnded              a cancel of a booking that is over
     ├── CalcomOutcomeUnknown          is an AmbiguousError: sent, and no answer that settles it
     └── RefusalInDoubt                is an AmbiguousRefusal: refused, perhaps on account of our earlier call

@@ -26,6 +26,7 @@ from sagajobs.booking.outside import (
     CANCEL_REASON,
     METADATA_KEY,
     STANDING,
+    away,
     essence,
     find_made,
     make_booking,
@@ -36,6 +37,7 @@ from sagajobs.booking.schema import staff
 from sagajobs.booking.services import BookingServices
 from sagajobs.calcom.errors import BookingNotFound
 from sagajobs.calcom.models import BookingStatus
+from sagajobs.calcom.priority import Priority
 from sagajobs.errors import EffectGone, InvalidInput
 from sagajobs.saga import Saga, SagaState, StepState, step
 from sagajobs.saga.records import SagaRecord
@@ -83,6 +85,7 @@ class AppointmentCreationSaga(Saga):
         timeout=20,
         retry=CALCOM_RETRY,
         adopt=lambda saga: saga.input.calcom_booking_uid is not None,
+        hold=away,
     )
     def book_calcom(self, key: str) -> dict[str, Any]:
         """Book at Cal.com, with our key in the booking's metadata."""
@@ -101,7 +104,7 @@ class AppointmentCreationSaga(Saga):
 
     def _find_adopted(self, uid: str, key: str) -> dict[str, Any] | None:
         try:
-            booking = self.services.calcom.get_booking(uid)
+            booking = self.services.calcom.at(Priority.UNDO).get_booking(uid)
         except BookingNotFound:
             return None
         if booking.status not in STANDING:

@@ -6,6 +6,7 @@ answer says. So a hint may come doubled, late, out of order or on the heels of o
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, StringConstraints
@@ -21,6 +22,7 @@ from sagajobs.booking.request import BookingUid
 from sagajobs.booking.schema import SLOT_FREE, appointments
 from sagajobs.booking.services import BookingServices
 from sagajobs.calcom.errors import BookingNotFound
+from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.webhooks import Trigger
 from sagajobs.errors import Deferred, TransientError
 from sagajobs.saga import RetryPolicy, Saga, step
@@ -75,11 +77,11 @@ class AppointmentFollowSaga(Saga):
 
     @step(irreversible=True)  # it only reads
     def find_appointment(self, db: Session) -> dict[str, Any] | None:
-        """Return which booking the appointment has; None if it is over, or has none, and nothing can follow."""
+        """Return which booking the appointment has, and when; None if it is over, or has none: nothing can follow."""
         row = self._row(db)
         if row is None or row.status in OVER or row.calcom_v2_booking_id is None:
             return None
-        return {"uid": row.calcom_v2_booking_id}
+        return {"uid": row.calcom_v2_booking_id, "start": row.starts_at.isoformat()}
 
     @step(
         external=True,
@@ -177,8 +179,10 @@ class AppointmentFollowSaga(Saga):
         return db.execute(query.with_for_update() if lock else query).first()
 
     def _look(self, uid: str | None = None) -> Sight:
+        found = self.results["find_appointment"]
+        urgency = Priority.of(datetime.fromisoformat(found["start"]), datetime.now(UTC))
         try:
-            return look_up(self.services.calcom, uid or self.results["find_appointment"]["uid"])
+            return look_up(self.services.calcom.at(urgency), uid or found["uid"])
         except BookingNotFound as error:
             raise TransientError(f"not to be seen (yet): {error}") from None
         except Deferred as error:

@@ -27,6 +27,7 @@ from sagajobs.calcom.errors import (
     CalcomRefused,
     CalcomUnavailable,
 )
+from sagajobs.calcom.models import Booking
 from sagajobs.calcom.privacy import private_queries
 from sagajobs.errors import ConfigurationError
 
@@ -75,6 +76,20 @@ class Answer:
         if uid is not None and getattr(value, "uid", None) != uid:
             raise self._unreadable("another booking than the one asked for")
         return value
+
+    def parse_successor(self, uid: str) -> Booking:
+        """Return the booking that took the place of another.
+
+        Args:
+            uid: of the other.
+
+        Raises:
+            CalcomOutcomeUnknown: if it is anything else, or still the old booking.
+        """
+        booking = self.parse(Booking)
+        if booking.uid == uid or booking.rescheduled_from_uid not in {None, uid}:
+            raise self._unreadable("not the booking that took the place of the one asked for")
+        return booking
 
     def parse_list(self, kind: type[_Value]) -> list[_Value]:
         """Return the answer's values; one that cannot be read spoils the list: it may be the one looked for.

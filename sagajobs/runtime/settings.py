@@ -107,6 +107,13 @@ class Settings(BaseSettings):
     )
     calcom_connect_timeout: Seconds = Field(default=3.0, description="seconds to reach Cal.com")
     calcom_read_timeout: Seconds = Field(default=15.0, description="seconds to wait for Cal.com's answer")
+    calcom_quota: Annotated[int, Field(ge=0)] = Field(
+        default=120, description="calls a minute that Cal.com takes from the key, all workers together; 0: not counted"
+    )
+    calcom_circuit_failures: Annotated[int, Field(ge=0)] = Field(
+        default=5, description="failed calls in a row after which Cal.com is left alone for a while; 0: never"
+    )
+    calcom_circuit_reset: Seconds = Field(default=30.0, description="seconds for which it then is left alone")
     home: Annotated[Path, AfterValidator(_absolute)] = Field(
         default_factory=_default_home, description="folder for the data of the embedded servers"
     )

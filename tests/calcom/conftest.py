@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,9 @@ import requests
 
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.models import NewBooking
+from sagajobs.calcom.shared import Shared
+from tests.support.ownredis import OwnRedis
+from tests.support.scripted import request
 
 API_KEY = "cal_test_simulator"
 
@@ -155,6 +159,62 @@ def hasty(simulator):
     """A client that gives up after a fifth of a second."""
     with CalcomClient(simulator.url, API_KEY, connect_timeout=2, read_timeout=0.2) as client:
         yield client
+
+
+@pytest.fixture
+def scripted():
+    """Serve bytes as they are, one answer per connection, and keep what was asked."""
+    sockets, threads, requests = [], [], []
+
+    def serve(*answers):
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(10)
+        sockets.append(listener)
+
+        def run():
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(10)
+                    requests.append(request(connection))
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        threads.append(thread)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    serve.requests = requests
+    yield serve
+    for thread in threads:
+        thread.join()
+    for one in sockets:
+        one.close()
+
+
+@pytest.fixture
+def redis_url():
+    from sagajobs.root import servers
+
+    return servers().redis
+
+
+@pytest.fixture
+def key():
+    """An API key of the test's own, and so names of its own in Redis."""
+    return f"cal_test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def shared(redis_url, key):
+    return Shared(lambda: redis_url, key)
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """A Redis of the test's own, to be killed, frozen and looked through."""
+    with OwnRedis(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
