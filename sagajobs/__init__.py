@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         SagaNotFound,
         TransientError,
     )
-    from sagajobs.root import app
+    from sagajobs.root import app, create_appointment, find_appointment
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
@@ -61,6 +61,8 @@ __all__ = [
     "SagajobsError",
     "TransientError",
     "app",
+    "create_appointment",
+    "find_appointment",
     "step",
 ]
 

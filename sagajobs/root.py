@@ -15,6 +15,7 @@ from celery.utils.imports import cwd_in_path
 
 from sagajobs.booking import AppointmentCreationSaga, AppointmentFollowSaga
 from sagajobs.booking.cache import AppointmentCache
+from sagajobs.booking.facade import SAGA_ENABLED, BookingFacade
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
@@ -28,6 +29,7 @@ from sagajobs.monitoring import logs
 from sagajobs.runtime.servers import ServerUrls, resolve
 from sagajobs.runtime.settings import Settings
 from sagajobs.saga import Canvas, Database, Engine, set_default_engine
+from sagajobs.saga.switches import Switch
 
 CALL_MARGIN = 2.0
 """Seconds that a call to Cal.com may take beyond its own time-outs before the step's ends it."""
@@ -107,14 +109,17 @@ def _call_time() -> float:
     return settings().calcom_connect_timeout + settings().calcom_read_timeout + CALL_MARGIN
 
 
-def _engine() -> Engine:
-    engine = Engine(Database(lambda: servers().database), stall_after=settings().stall_after)
-    call = _call_time()
-    services = BookingServices(
+def _services(database: Database) -> BookingServices:
+    return BookingServices(
         client=calcom,
         event_types=EventTypes(_quick_calcom),
-        cache=AppointmentCache(lambda: servers().redis, engine.database),
+        cache=AppointmentCache(lambda: servers().redis, database),
     )
+
+
+def _engine(services: BookingServices) -> Engine:
+    engine = Engine(database, stall_after=settings().stall_after)
+    call = _call_time()
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
     engine.register(AppointmentFollowSaga, services, timeouts={"see_change": 2 * call, "read_booking": 2 * call})
     set_default_engine(engine)
@@ -127,7 +132,13 @@ def _configuration() -> dict[str, Any]:
     return {name: value for name, value in celery_defaults(settings(), servers().broker).items() if name not in own}
 
 
-engine = _engine()
+database = Database(lambda: servers().database)
+services = _services(database)
+engine = _engine(services)
+saga_enabled = Switch(database, SAGA_ENABLED, default=settings().saga_enabled)
+_facade = BookingFacade(database, services, saga_enabled)
+create_appointment = _facade.create_appointment
+find_appointment = _facade.find_appointment
 
 app = Celery("sagajobs", set_as_current=False)
 app.add_defaults(_configuration)

@@ -12,7 +12,9 @@ from sagajobs.cli.groups import LazyGroup
     commands_at={
         "list": "sagajobs.cli.listing:list_sagas",
         "show": "sagajobs.cli.timeline:show",
+        "enable": "sagajobs.cli.switch:enable",
+        "disable": "sagajobs.cli.switch:disable",
     },
 )
 def sagas() -> None:
-    """Look at sagas: which there are, and what happened to one."""
+    """Look at sagas: which there are, and what happened to one; book with them, or without."""
