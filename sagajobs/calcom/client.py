@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sagajobs.calcom import operations
-from sagajobs.calcom.errors import CalcomUnavailable
+from sagajobs.calcom.errors import CalcomError, CalcomUnavailable
 from sagajobs.calcom.gate import OPEN_GATE, Gate
 from sagajobs.calcom.listing import Filter, Sort
 from sagajobs.calcom.models import Booking, EventType, Me, checked_guests, checked_uid, timestamp
@@ -101,11 +101,20 @@ class CalcomClient:
         return view
 
     def hold(self) -> float:
-        """Return the seconds for which it makes no sense to book, as the gate would stop the call; 0 to go ahead.
+        """Return the seconds for which it makes no sense to call, as the gate would stop it; 0 to go ahead.
 
         For whoever would rather not begin than be put off. Nothing is reserved: a call may be stopped all the same.
+        Where the circuit is open and a trial is due, it is made here, by a call that changes nothing: a booking that
+        is the trial costs an attempt, and may end in doubt.
         """
-        return self._gate.hold(operations.CREATE_BOOKING, self._priority)
+        wait = self._gate.hold(operations.ME, self._priority)
+        if wait > 0 or not self._gate.wants_trial():
+            return wait
+        try:
+            self.me()
+        except CalcomError:
+            _log.debug("%s: the trial failed", operations.ME)
+        return self._gate.hold(operations.ME, self._priority)
 
     def _call(self, operation: Operation, read: Callable[[Answer], _Value], **request: Any) -> _Value:
         """Pass the gate, send a call, and read its answer: one that cannot be read is a failure to the gate, too."""

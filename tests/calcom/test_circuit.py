@@ -234,15 +234,25 @@ def test_while_a_trial_is_under_way_the_others_wait(circuit):
     assert admitted(circuit)
 
 
-def test_who_asks_first_is_told_and_tries_nothing(guarded, circuit):
+def test_who_asks_first_is_told_how_long_to_wait(guarded, circuit):
     assert guarded.hold() == 0
     fail(circuit, 3)
     assert 0 < guarded.hold() < 2 * (1 + circuit_module.CHANGES_LATER + circuit_module.SPREAD)
-    wait_for(lambda: guarded.hold() == 0, 5)
-    assert circuit.state() is OPEN
-
+    await_trial(circuit)
     circuit.admit(ME)
-    assert 4 < guarded.hold() < 6
+    assert 4 < guarded.hold() < 6, "the trial is another's"
+
+
+def test_who_asks_when_a_trial_is_due_makes_it_with_a_call_that_changes_nothing(guarded, circuit, simulator):
+    fail(circuit, 3)
+    await_trial(circuit)
+    simulator.fault("any", "http_503", count=1)
+    assert guarded.hold() > 0
+    assert circuit.state() is OPEN
+    await_trial(circuit)
+    assert guarded.hold() == 0
+    assert circuit.state() is CLOSED
+    assert [call["operation"] for call in simulator.calls()] == ["me", "me"]
 
 
 def test_a_trial_whose_worker_died_is_somebody_else_s(shared):
