@@ -147,7 +147,7 @@ class AppointmentFollowSaga(Saga):
         idempotent=True,
         optional=True,
         timeout=10,
-        when=lambda saga: saga.results.get("follow", {}).get("changed", False),
+        when=lambda saga: saga.changed,
     )
     def invalidate_cache(self, key: str) -> dict[str, Any]:  # noqa: ARG002 - forgetting twice is forgetting
         """Have web applications read the appointment anew."""
@@ -163,13 +163,19 @@ class AppointmentFollowSaga(Saga):
         return found
 
     @property
+    def changed(self) -> bool:
+        """Whether the appointment was changed; by hand, if an operator says that it was done."""
+        done = self.results.get("follow")
+        return done is not None and bool(done.get("changed", True))
+
+    @property
     def sight(self) -> Sight:
         """The booking as it was seen last."""
         return Sight.model_validate(self.results.get("see_change") or self.results["read_booking"])
 
     def result(self, db: Session) -> dict[str, Any]:  # noqa: ARG002 - all is known
         """Return whether the appointment was changed."""
-        return {"changed": bool(self.results.get("follow", {}).get("changed", False))}
+        return {"changed": self.changed}
 
     def _row(self, db: Session, *, lock: bool = False) -> Row[Any] | None:
         columns = [appointments.c[name] for name in (*Standing._fields, "staff_id")]

@@ -35,6 +35,10 @@ _log = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 15.0
 
+TRIAL_TIMEOUT = 3.0
+"""Seconds, to connect and to answer each, for the call that tells whether Cal.com works again: whoever asks may hold a
+row of the database meanwhile."""
+
 PAGE = 250  # Cal.com API v2: the most that `take` may ask for
 _MOST_PAGES = 40
 
@@ -104,17 +108,20 @@ class CalcomClient:
         """Return the seconds for which it makes no sense to call, as the gate would stop it; 0 to go ahead.
 
         For whoever would rather not begin than be put off. Nothing is reserved: a call may be stopped all the same.
-        Where the circuit is open and a trial is due, it is made here, by a call that changes nothing: a booking that
-        is the trial costs an attempt, and may end in doubt.
+        Where the circuit is open and a trial is due, it is made here, by a call that changes nothing, as a booking that
+        is the trial costs an attempt and may end in doubt: one that reads a booking, as Cal.com may well know its users
+        while its bookings fail, and that is not waited for long.
         """
-        wait = self._gate.hold(operations.ME, self._priority)
+        trial = operations.LIST_BOOKINGS
+        wait = self._gate.hold(trial, self._priority)
         if wait > 0 or not self._gate.wants_trial():
             return wait
         try:
-            self.me()
+            query = {"take": "1", "skip": "0"}
+            self._call(trial, lambda answer: answer.parse_list(Booking), query=query, at_most=TRIAL_TIMEOUT)
         except CalcomError:
-            _log.debug("%s: the trial failed", operations.ME)
-        return self._gate.hold(operations.ME, self._priority)
+            _log.debug("%s: the trial failed", trial)
+        return self._gate.hold(trial, self._priority)
 
     def _call(self, operation: Operation, read: Callable[[Answer], _Value], **request: Any) -> _Value:
         """Pass the gate, send a call, and read its answer: one that cannot be read is a failure to the gate, too."""

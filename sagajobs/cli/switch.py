@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Callable
-from typing import Any
-
 import click
 
 from sagajobs.cli.application import ready_database, saga_enabled
+from sagajobs.cli.operator import signature, who_option
 from sagajobs.cli.output import json_option, moment, print_json
 
-_Command = Callable[..., Any]
-
-
-def _signed(command: _Command) -> _Command:
-    """Add the options that say who and why."""
-    command = click.option("--why", required=True, help="The reason, for those who wonder later.")(command)
-    return click.option("--who", default=getpass.getuser, show_default="the login name", help="Who does it.")(command)
+_why = click.option("--why", metavar="REASON", required=True, help="Your reason; it goes on record.")
 
 
 @click.command()
-@_signed
+@who_option
+@_why
 @json_option
-def enable(*, who: str, why: str, as_json: bool) -> None:
+def enable(*, who: str | None, why: str, as_json: bool) -> None:
     """Book with a saga, from the next second on, in every process and without a restart."""
     _turn(value=True, who=who, why=why, as_json=as_json)
 
 
 @click.command()
-@_signed
+@who_option
+@_why
 @json_option
-def disable(*, who: str, why: str, as_json: bool) -> None:
+def disable(*, who: str | None, why: str, as_json: bool) -> None:
     """Book directly, without a saga, from the next second on; sagas under way are carried out all the same.
 
     What is lost: nothing is retried, looked for or undone, and no lock keeps two changes of an appointment apart. It
@@ -41,10 +34,10 @@ def disable(*, who: str, why: str, as_json: bool) -> None:
     _turn(value=False, who=who, why=why, as_json=as_json)
 
 
-def _turn(*, value: bool, who: str, why: str, as_json: bool) -> None:
+def _turn(*, value: bool, who: str | None, why: str, as_json: bool) -> None:
     ready_database()
     switch = saga_enabled()
-    turned = switch.turn(value, who=who, why=why)
+    turned = switch.turn(value, **signature(who, why))
     if as_json:
         print_json(
             {"switch": switch.name, "value": turned.value, "who": turned.set_by, "why": turned.why, "at": turned.set_at}

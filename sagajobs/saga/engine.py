@@ -33,6 +33,7 @@ from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
 from sagajobs.saga.handle import SagaHandle
 from sagajobs.saga.locks import Successor
 from sagajobs.saga.records import SagaRecord
+from sagajobs.saga.review import ReviewDesk
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import Store, to_json
 
@@ -68,6 +69,7 @@ class Engine:
         self.executor = Executor(database, stall_after=stall_after, tell=self._tell)
         self.kinds: dict[str, type[Saga]] = {}
         self.publisher: Publisher | None = None
+        self.review = ReviewDesk(self)
 
     def register(self, kind: type[Saga], services: Any = None, *, timeouts: Mapping[str, float] | None = None) -> None:
         """Make a saga known under its name.

@@ -10,8 +10,8 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from sagajobs.errors import InvalidInput
 from sagajobs.saga.database import Database
+from sagajobs.saga.operator import signed
 
 log = logging.getLogger("saga")
 
@@ -86,20 +86,13 @@ class Switch:
             why: for those who wonder later.
 
         Raises:
-            InvalidInput: it is not said who or why.
+            InvalidInput: it is not said who or why, or cannot be stored.
         """
-        who, why = who.strip(), why.strip()
-        problems = [
-            f"{name}: say it in one line of printable characters"
-            for name, said in (("who", who), ("why", why))
-            if not said or not said.isprintable()
-        ]
-        if problems:
-            raise InvalidInput(f"{self.name}: {'; '.join(problems)}", problems)
+        by = signed(who, why)
         with self._lock:
             with self._database.transaction() as connection:
-                written = {"name": self.name, "value": value, "who": who, "why": why}
+                written = {"name": self.name, "value": value, "who": by.who, "why": by.why}
                 turned = Turned(*connection.execute(TURN, written).one())
             self._value, self._read_at = value, time.monotonic()
-        log.warning("switch %s turned %s by %s", self.name, "on" if value else "off", who)
+        log.warning("switch %s turned %s by %s", self.name, "on" if value else "off", by.who)
         return turned

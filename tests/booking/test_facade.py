@@ -187,7 +187,9 @@ def test_a_switch_stands_as_it_is_by_default_until_somebody_turns_it(other):
     assert other.turned() == turned
 
 
-@pytest.mark.parametrize(("who", "why"), [("", "why"), ("who", "   "), ("two\nlines", "why"), ("who", "a\x00nul")])
+@pytest.mark.parametrize(
+    ("who", "why"), [("", "why"), ("who", "   "), ("two\nlines", "why"), ("w" * 201, "why"), ("who", "a\x00nul")]
+)
 def test_who_turns_a_switch_says_who_and_why(other, who, why):
     with pytest.raises(InvalidInput):
         other.turn(True, who=who, why=why)
