@@ -17,6 +17,7 @@ from sagajobs.booking import AppointmentCreationSaga, AppointmentFollowSaga
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.facade import SAGA_ENABLED, BookingFacade
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
+from sagajobs.booking.sweeps import booking_sweeps
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.gate import Gate
@@ -29,6 +30,7 @@ from sagajobs.monitoring import logs
 from sagajobs.runtime.servers import ServerUrls, resolve
 from sagajobs.runtime.settings import Settings
 from sagajobs.saga import Canvas, Database, Engine, set_default_engine
+from sagajobs.saga.sweeps import engine_sweeps
 from sagajobs.saga.switches import Switch
 
 CALL_MARGIN = 2.0
@@ -117,11 +119,15 @@ def _services(database: Database) -> BookingServices:
     )
 
 
-def _engine(services: BookingServices) -> Engine:
+def _engine(database: Database, services: BookingServices) -> Engine:
     engine = Engine(database, stall_after=settings().stall_after)
     call = _call_time()
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
     engine.register(AppointmentFollowSaga, services, timeouts={"see_change": 2 * call, "read_booking": 2 * call})
+    engine.schedule(
+        *engine_sweeps(interval=settings().sweep_interval, retention_days=settings().retention_days),
+        *booking_sweeps(calcom, reconcile_interval=settings().reconcile_interval),
+    )
     set_default_engine(engine)
     return engine
 
@@ -129,12 +135,13 @@ def _engine(services: BookingServices) -> Engine:
 def _configuration() -> dict[str, Any]:
     # Celery looks at added defaults before it looks at the configuration that is to go beyond them.
     own = app.loader.conf
-    return {name: value for name, value in celery_defaults(settings(), servers().broker).items() if name not in own}
+    defaults = celery_defaults(settings(), servers().broker, engine.sweeps.values())
+    return {name: value for name, value in defaults.items() if name not in own}
 
 
 database = Database(lambda: servers().database)
 services = _services(database)
-engine = _engine(services)
+engine = _engine(database, services)
 saga_enabled = Switch(database, SAGA_ENABLED, default=settings().saga_enabled)
 _facade = BookingFacade(database, services, saga_enabled)
 create_appointment = _facade.create_appointment

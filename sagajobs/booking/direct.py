@@ -3,7 +3,8 @@
 What is lost is what sagas are for. A process that dies in the middle leaves what it had done by then. A call that
 failed is not tried again, and one whose outcome is unknown is not looked for. Nothing is undone: a booking that our own
 tables refuse stays at Cal.com, and an appointment that Cal.com refused stays `pending` here, and keeps its slot. No
-lock keeps two changes of one appointment apart. `sagajobs invariants` and reconciling show what has come of it.
+lock keeps two changes of one appointment apart. Reconciling does not know such a booking from anybody else's, as it
+carries the key of no saga; once an appointment has it, it is followed like any other.
 """
 
 from __future__ import annotations

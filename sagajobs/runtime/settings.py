@@ -125,7 +125,13 @@ class Settings(BaseSettings):
     stall_after: Seconds = Field(
         default=15.0, description="seconds that a saga may stand still before the sweep looks at it"
     )
-    sweep_interval: Seconds = Field(default=1.0, description="seconds between two sweeps")
+    sweep_interval: Seconds = Field(default=1.0, description="seconds between two sweeps for sagas that stand still")
+    reconcile_interval: Seconds = Field(
+        default=60.0, description="seconds between two days' bookings compared with Cal.com"
+    )
+    retention_days: Annotated[int, Field(ge=0, le=36500)] = Field(
+        default=90, description="days that ended sagas are kept, 0 for ever; appointments and audit log stay"
+    )
     worker_concurrency: Annotated[int, Field(ge=1)] = Field(
         default=2, description="steps that one worker runs at the same time"
     )

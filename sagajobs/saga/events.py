@@ -38,6 +38,7 @@ class Lifecycle(StrEnum):
     SAGA_RESUMED = "saga_resumed"
     SAGA_CANCELLED = "saga_cancelled"
     SAGA_ABANDONED = "saga_abandoned"
+    REVIEW_OVERDUE = "review_overdue"
 
 
 class _Sentence(NamedTuple):
@@ -68,6 +69,7 @@ _SENTENCES = {
     Lifecycle.SAGA_RESUMED: _Sentence(logging.WARNING, "Saga resumed"),
     Lifecycle.SAGA_CANCELLED: _Sentence(logging.WARNING, "Saga cancelled, it is undone"),
     Lifecycle.SAGA_ABANDONED: _Sentence(logging.ERROR, "Saga abandoned unsolved"),
+    Lifecycle.REVIEW_OVERDUE: _Sentence(logging.CRITICAL, "CRITICAL: Manual review overdue"),
 }
 
 
