@@ -74,7 +74,7 @@ class Engine:
         self.review = ReviewDesk(self)
 
     def schedule(self, *sweeps: Sweep) -> None:
-        """Make sweeps known under their names: to beat, to the workers and to the command line.
+        """Make sweeps known under their names, before the engine gets its canvas: to beat, workers and command line.
 
         Raises:
             DefinitionError: another sweep has that name.
