@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -58,11 +57,6 @@ class AppointmentCreationSaga(Saga):
     def useful_until(self) -> datetime:
         """Nobody is helped by a booking that is confirmed after its own start."""
         return self.input.start
-
-    @classmethod
-    def rehearse(cls, services: BookingServices) -> tuple[BookingServices, list[Mapping[str, Any]]]:
-        """Read at Cal.com, and change nothing there."""
-        return services.rehearsing()
 
     # --- the steps ---
 

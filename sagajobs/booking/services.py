@@ -10,6 +10,7 @@ from typing import Any, Self
 from cachetools import TTLCache
 
 from sagajobs.booking.cache import AppointmentCache
+from sagajobs.booking.rehearsal import RehearsalCache
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import CalcomError, EventTypeNotFound
 from sagajobs.calcom.models import EventType
@@ -101,6 +102,7 @@ class BookingServices:
         return self.client()
 
     def rehearsing(self) -> tuple[Self, list[Mapping[str, Any]]]:
-        """Return services that read, and the list on which they put what they would change at Cal.com."""
+        """Return services that read, and the list on which they put what they would change instead of changing it."""
         calls: list[Mapping[str, Any]] = []
-        return replace(self, client=lambda: rehearsing(self.client(), calls)), calls
+        cache = RehearsalCache(self.cache, calls)
+        return replace(self, client=lambda: rehearsing(self.client(), calls), cache=cache), calls

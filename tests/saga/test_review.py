@@ -404,6 +404,37 @@ def test_a_worker_that_wakes_after_a_remedy_writes_nothing(throwaway, app_engine
     assert dump(db, without=("test_world",)) == after[0]
 
 
+def test_a_look_that_comes_back_after_a_retry_writes_nothing(throwaway, app_engine, world, db):
+    """Frozen in its look, the last one that the step gets: between it and the remedy nobody else raises the fence."""
+    handle = record(Scripted, {"script": {"call": ["book+timeout"]}})
+    for named in ("first", "call"):
+        app_engine.executor.forward(Scripted, Scripted.definition.step(named), handle.id)
+    throwaway.let_time_pass()
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE saga_steps SET probes = 7 WHERE name = 'call'"))
+    after: list = []
+
+    def others(point, _saga_id, named):
+        if (point, named) == (Point.AFTER_CLAIM, "call") and not after:
+            after.append(None)
+            throwaway.let_time_pass()
+            app_engine.executor.forward(Scripted, Scripted.definition.step("call"), handle.id)
+            app_engine.publisher = None
+            settle(app_engine, app_engine.review.of(handle.id).number, R)
+            app_engine.publisher = throwaway.worker
+            after[0] = dump(db, without=("test_world",))
+
+    faultpoints.install(others)
+    try:
+        outcome = app_engine.executor.forward(Scripted, Scripted.definition.step("call"), handle.id)
+    finally:
+        faultpoints.install(None)
+    assert outcome.verdict is Verdict.END
+    assert dump(db, without=("test_world",)) == after[0]
+    assert handle.record().steps["call"].state == "unknown"
+    assert throwaway.sweep(handle) == "completed"
+
+
 # --- the desk ---
 
 
