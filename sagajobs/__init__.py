@@ -11,15 +11,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sagajobs.booking import Appointment, AppointmentCreationSaga, BookingRequest, Customer
+    from sagajobs.booking import (
+        Appointment,
+        AppointmentCreationSaga,
+        AppointmentFollowSaga,
+        BookingRequest,
+        Customer,
+    )
     from sagajobs.errors import (
         AmbiguousError,
+        CaseClosed,
+        CaseNotFound,
         ConfigurationError,
         Deferred,
         DefinitionError,
         IdempotencyConflict,
         InvalidInput,
         PermanentError,
+        RemedyRefused,
         SagaCompensationException,
         SagaException,
         SagajobsError,
@@ -27,14 +36,17 @@ if TYPE_CHECKING:
         SagaNotFound,
         TransientError,
     )
-    from sagajobs.root import app
+    from sagajobs.root import app, create_appointment, find_appointment
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
     "AmbiguousError",
     "Appointment",
     "AppointmentCreationSaga",
+    "AppointmentFollowSaga",
     "BookingRequest",
+    "CaseClosed",
+    "CaseNotFound",
     "ConfigurationError",
     "Customer",
     "Deferred",
@@ -42,6 +54,7 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidInput",
     "PermanentError",
+    "RemedyRefused",
     "RetryPolicy",
     "Saga",
     "SagaCompensationException",
@@ -54,6 +67,8 @@ __all__ = [
     "SagajobsError",
     "TransientError",
     "app",
+    "create_appointment",
+    "find_appointment",
     "step",
 ]
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from cachetools import TTLCache
 
+from sagajobs.booking.cache import AppointmentCache
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import CalcomError, EventTypeNotFound
 from sagajobs.calcom.models import EventType
+from sagajobs.calcom.rehearsal import rehearsing
 
 KNOWN_FOR = 300.0
 """Seconds for which an event type is remembered: a web request should not wait for Cal.com to be checked."""
@@ -83,14 +86,21 @@ class BookingServices:
     Attributes:
         client: returns the Cal.com client; asked at the first use, so that importing a saga needs no settings.
         event_types: Cal.com's event types, remembered for a while.
+        cache: what web applications read of appointments.
         actor: who the audit trail names.
     """
 
     client: Callable[[], CalcomClient]
     event_types: EventTypes
+    cache: AppointmentCache
     actor: str = "sagajobs"
 
     @property
     def calcom(self) -> CalcomClient:
         """The Cal.com client."""
         return self.client()
+
+    def rehearsing(self) -> tuple[Self, list[Mapping[str, Any]]]:
+        """Return services that read, and the list on which they put what they would change at Cal.com."""
+        calls: list[Mapping[str, Any]] = []
+        return replace(self, client=lambda: rehearsing(self.client(), calls)), calls

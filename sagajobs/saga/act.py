@@ -142,6 +142,24 @@ class Act:
         self._successors = store.successors
         return written
 
+    def claim(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        to: StepState,
+        event: Lifecycle,
+        **changes: Any,
+    ) -> None:
+        """Write, under a new fence, that the step is this worker's from now on, as `write` does.
+
+        Raises:
+            ClaimLost: likewise, or the saga was paused or turned round since it was looked at: nothing may begin.
+        """
+        written = self.write(connection, saga, row, to, event, bump=True, **changes)
+        if written.saga_state not in ({SagaState.COMPENSATING} if saga.state is SagaState.COMPENSATING else FORWARD):
+            raise ClaimLost(f"saga {self.saga_id} is {written.saga_state} by now")
+
     def leaving(self, saga: SagaRecord, saga_to: SagaState) -> frozenset[SagaState]:
         """Return the states in which the saga itself follows the step into `saga_to`."""
         return frozenset({SagaState.COMPENSATING}) if saga.state is SagaState.COMPENSATING else sources(saga_to)
