@@ -1,13 +1,16 @@
 """A simulator in a process of its own, for all tests of this folder, wiped before each."""
 
 import itertools
+import queue
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import uuid
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
@@ -70,6 +73,57 @@ class Simulator:
         if key:
             headers["Authorization"] = f"Bearer {key}"
         return self._http.request(method, self.url + path, json=body, params=query, headers=headers, timeout=10)
+
+
+@dataclass
+class Received:
+    """One request that a receiver of webhooks got."""
+
+    path: str
+    headers: dict
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """A server that webhooks are sent to; `status` is what it answers, `before_answer` what it does first."""
+
+    url: str
+    status: int = 200
+    headers: dict = field(default_factory=dict)
+    before_answer: object = None
+    received: queue.Queue = field(default_factory=queue.Queue)
+
+    def next(self):
+        """Return the next request, waiting for it."""
+        return self.received.get(timeout=10)
+
+
+@pytest.fixture
+def receiver():
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got = Received(self.path, dict(self.headers), body)
+            if receiver.before_answer:
+                receiver.before_answer(got)
+            receiver.received.put(got)
+            self.send_response(receiver.status)
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver = Receiver(f"http://127.0.0.1:{server.server_port}/hook")
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield receiver
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")
@@ -199,6 +253,27 @@ def secrets():
         "4915112345678",
         "penguins",
     ]
+
+
+@pytest.fixture
+def act(simulator):
+    """Do something with a booking: POST /v2/bookings/{uid}/{what}."""
+
+    def post(uid, what, body=None, *, method="POST", key="cal_test_simulator", version="2024-08-13"):
+        return simulator.api(method, f"/v2/bookings/{uid}/{what}", body or {}, key=key, version=version)
+
+    return post
+
+
+@pytest.fixture
+def foreign(simulator):
+    """A world in which the owner of the key has no rights: event type 1 is somebody else's."""
+    hosts = [
+        {"id": number, "name": f"Host {number}", "email": f"host{number}@example.com", "username": f"host{number}"}
+        for number in (1, 2)
+    ]
+    event_type = {"id": 1, "slug": "x", "title": "X", "length": 30, "hosts": [2], "foreign": True}
+    simulator.reset(world={"hosts": hosts, "event_types": [event_type | {"requires_confirmation": True}]})
 
 
 @pytest.fixture

@@ -66,11 +66,12 @@ class TestCreate:
         assert data["metadata"] == {"k": "v"}
         assert data["location"] == data["meetingUrl"] == "https://video.example.com/1"
 
-    def test_guests_are_shown_apart(self, book):
+    def test_guests_are_shown_apart_and_among_the_attendees(self, book):
         data = book(guests=["guest@example.com"]).json()["data"]
 
         assert data["guests"] == ["guest@example.com"]
-        assert [one["email"] for one in data["attendees"]] == ["ann@example.com"]
+        assert [one["email"] for one in data["attendees"]] == ["ann@example.com", "guest@example.com"]
+        assert data["attendees"][1]["name"] == ""
 
 
 class TestAvailability:

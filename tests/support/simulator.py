@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import requests
 
+from sagajobs.calcom.simulator import DEFAULT_API_KEY
+from sagajobs.calcom.simulator.notices import SENT as TRIGGERS
+
 STANDING = ("accepted", "pending")
 
 
@@ -30,6 +33,38 @@ class Simulator:
 
     def standing(self) -> list[dict]:
         return [booking for booking in self.ledger() if booking["status"] in STANDING]
+
+    def host(self, act: str, uid: str, **how: object) -> dict:
+        """Do as a host does in the web app: cancel, move, reassign, confirm or decline."""
+        reply = requests.post(f"{self.url}/_simulator/host/{act}", json={"uid": uid, **how}, timeout=5)
+        assert reply.ok, reply.text
+        return reply.json()
+
+    def subscribe(self, url: str, *triggers: str, **more: object) -> dict:
+        """Register a webhook, for all that is told of bookings unless triggers are given."""
+        reply = requests.post(
+            f"{self.url}/v2/webhooks",
+            json={"subscriberUrl": url, "active": True, "triggers": triggers or TRIGGERS, **more},
+            headers={"Authorization": f"Bearer {DEFAULT_API_KEY}"},
+            timeout=5,
+        )
+        assert reply.status_code == 201, reply.text
+        return reply.json()["data"]
+
+    def deliveries(self) -> list[dict]:
+        return requests.get(f"{self.url}/_simulator/deliveries", timeout=5).json()["deliveries"]
+
+    def repeat(self, delivery_id: int) -> dict:
+        """Send a past delivery once more."""
+        reply = requests.post(f"{self.url}/_simulator/deliveries/{delivery_id}/repeat", timeout=5)
+        assert reply.ok, reply.text
+        return reply.json()
+
+    def counts(self) -> dict:
+        return requests.get(f"{self.url}/_simulator/counts", timeout=5).json()
+
+    def calls(self) -> list[dict]:
+        return requests.get(f"{self.url}/_simulator/requests", timeout=5).json()["requests"]
 
     def book(self, *, event_type_id: int, start: str, email: str = "somebody@elsewhere.example") -> dict:
         """Book as somebody else would, past us."""

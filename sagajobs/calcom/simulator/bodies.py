@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import re
-import zoneinfo
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from sagajobs.calcom.simulator.fields import (
+    is_email,
+    read_email,
+    read_flag,
+    read_integer,
+    read_language,
+    read_moment,
+    read_object,
+    read_phone,
+    read_text,
+    read_zone,
+    refuse_unknown,
+    wrong,
+)
 from sagajobs.calcom.simulator.ledger import Person
-from sagajobs.calcom.simulator.replies import Refusal, nest, plain, validator
-
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
-_E164 = re.compile(r"\+[1-9]\d{6,14}")
+from sagajobs.calcom.simulator.replies import nest, plain, validator
 
 _CREATE_FIELDS = frozenset(
     {
@@ -25,17 +32,13 @@ _CREATE_FIELDS = frozenset(
 )  # fmt: skip
 _ATTENDEE_FIELDS = frozenset({"name", "email", "timeZone", "phoneNumber", "language"})
 _CANCEL_FIELDS = frozenset({"cancellationReason", "cancelSubsequentBookings", "seatUid"})
+_RESCHEDULE_FIELDS = frozenset(
+    {"start", "rescheduledBy", "reschedulingReason", "seatUid", "emailVerificationCode", "rrHostSubsetIds"}
+)
 _LOCATION_TYPES = frozenset(
     {
         "address", "attendeeAddress", "attendeeDefined", "attendeePhone", "integration", "link", "phone",
         "organizersDefaultApp",
-    }
-)  # fmt: skip
-_LANGUAGES = frozenset(
-    {
-        "ar", "ca", "de", "es", "eu", "he", "id", "ja", "lv", "pl", "ro", "sr", "th", "vi", "az", "cs", "el",
-        "es-419", "fi", "hr", "it", "km", "nl", "pt", "ru", "sv", "tr", "zh-CN", "bg", "da", "en", "et", "fr",
-        "hu", "iw", "ko", "no", "pt-BR", "sk", "ta", "uk", "zh-TW", "bn",
     }
 )  # fmt: skip
 
@@ -68,34 +71,38 @@ class CancelBody:
     seat_uid: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescheduleBody:
+    """A body of POST /v2/bookings/{uid}/reschedule that passed; `by` is an address, or ""."""
+
+    start: datetime
+    by: str
+    reason: str
+
+
 def read_create(content: bytes) -> CreateBody:
     """Read the body of POST /v2/bookings.
 
     Raises:
         Refusal: 400, or 501 for the variants that the simulator does not have.
     """
-    body = _object(content, _CREATE_FIELDS)
+    body = read_object(content, known=_CREATE_FIELDS)
     for variant in ("recurrenceCount", "instant"):
         if body.get(variant):
             raise plain(501, f"{variant} is not simulated")
-    event_type_id = body.get("eventTypeId")
-    slug, username = (_text(body, name) for name in ("eventTypeSlug", "username"))
+    event_type_id = read_integer(body, "eventTypeId")
+    slug, username = (read_text(body, name) for name in ("eventTypeSlug", "username"))
     if event_type_id is None and not (slug and username):
-        if slug and _text(body, "teamSlug"):
+        if slug and read_text(body, "teamSlug"):
             raise plain(501, "teamSlug is not simulated")
-        raise _wrong("eventTypeId", "give eventTypeId, or eventTypeSlug with username or teamSlug")
-    if event_type_id is not None and not _is_integer(event_type_id):
-        raise _wrong("eventTypeId", "eventTypeId must be an integer")
-    length = body.get("lengthInMinutes")
-    if length is not None and not _is_integer(length):
-        raise _wrong("lengthInMinutes", "lengthInMinutes must be an integer")
+        raise wrong("eventTypeId", "give eventTypeId, or eventTypeSlug with username or teamSlug")
     return CreateBody(
-        start=_start(body),
+        start=read_moment(body, "start"),
         attendee=_attendee(body.get("attendee")),
         event_type_id=event_type_id,
         event_type_slug=slug,
         username=username,
-        length=length,
+        length=read_integer(body, "lengthInMinutes"),
         guests=_guests(body.get("guests")),
         location=_location(body),
         metadata=_metadata(body.get("metadata")),
@@ -109,74 +116,27 @@ def read_cancel(content: bytes) -> CancelBody:
     Raises:
         Refusal: 400.
     """
-    body = _object(content or b"{}", _CANCEL_FIELDS)
-    if not isinstance(body.get("cancelSubsequentBookings", False), bool):
-        raise _wrong("cancelSubsequentBookings", "cancelSubsequentBookings must be a boolean value")
-    return CancelBody(reason=_text(body, "cancellationReason") or "", seat_uid=_text(body, "seatUid"))
-
-
-def _wrong(name: str, why: str) -> Refusal:
-    return nest(400, f"{name} property is wrong,{why}")
-
-
-def _object(content: bytes, known: frozenset[str]) -> dict[str, Any]:
-    try:
-        body = json.loads(content)
-    except ValueError:
-        raise nest(400, "The body is not valid JSON") from None
-    if not isinstance(body, dict):
-        raise nest(400, "The body must be an object")
-    _only(body, known)
-    return body
-
-
-def _only(value: dict[str, Any], known: frozenset[str], prefix: str = "") -> None:
-    for name in value:
-        if name not in known:
-            raise _wrong(prefix + name, f"property {name} should not exist")
-
-
-def _text(body: dict[str, Any], name: str, *, prefix: str = "") -> str | None:
-    value = body.get(name)
-    if value is not None and not isinstance(value, str):
-        raise _wrong(prefix + name, f"{name} must be a string")
-    return value
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _start(body: dict[str, Any]) -> datetime:
-    text = _text(body, "start")
-    try:
-        start = datetime.fromisoformat(text or "")
-    except ValueError:
-        raise _wrong("start", "start must be a valid ISO 8601 date string") from None
-    start = (start if start.tzinfo else start.replace(tzinfo=UTC)).astimezone(UTC)
-    return start.replace(microsecond=start.microsecond // 1000 * 1000)
+    body = read_object(content, known=_CANCEL_FIELDS)
+    read_flag(body, "cancelSubsequentBookings")
+    return CancelBody(reason=read_text(body, "cancellationReason") or "", seat_uid=read_text(body, "seatUid"))
 
 
 def _attendee(value: Any) -> Person:
     if not isinstance(value, dict):
-        raise _wrong("attendee", "attendee must be an object")
-    _only(value, _ATTENDEE_FIELDS, "attendee.")
-    name, zone, email, phone, language = (
-        _text(value, field_name, prefix="attendee.")
-        for field_name in ("name", "timeZone", "email", "phoneNumber", "language")
-    )
+        raise wrong("attendee", "attendee must be an object")
+    prefix = "attendee."
+    refuse_unknown(value, _ATTENDEE_FIELDS, prefix)
+    name = read_text(value, "name", prefix=prefix)
+    zone = read_zone(value, "timeZone", prefix=prefix)
+    email = read_email(value, "email", prefix=prefix)
+    phone = read_phone(value, "phoneNumber", prefix=prefix)
+    language = read_language(value, "language", prefix=prefix)
     if not name:
-        raise _wrong("attendee.name", "name should not be empty")
-    if not zone or zone not in _time_zones():
-        raise _wrong("attendee.timeZone", "timeZone must be a valid IANA time-zone")
+        raise wrong("attendee.name", "name should not be empty")
+    if not zone:
+        raise wrong("attendee.timeZone", "timeZone must be a valid IANA time-zone")
     if not email and not phone:
-        raise _wrong("attendee", "at least one of email and phoneNumber is required")
-    if email and not _EMAIL.fullmatch(email):
-        raise _wrong("attendee.email", "email must be an email")
-    if phone and not _E164.fullmatch(phone):
-        raise _wrong("attendee.phoneNumber", "phoneNumber must be in international format")
-    if language and language not in _LANGUAGES:
-        raise _wrong("attendee.language", "language must be one of the known codes")
+        raise wrong("attendee", "at least one of email and phoneNumber is required")
     return Person(
         name=name,
         # Who gives a phone number only gets an address made from it.
@@ -187,18 +147,38 @@ def _attendee(value: Any) -> Person:
     )
 
 
-@functools.cache
-def _time_zones() -> frozenset[str]:
-    """Return every IANA name; cached, because finding them reads a whole directory tree."""
-    return frozenset(zoneinfo.available_timezones())
-
-
 def _guests(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(one, str) and _EMAIL.fullmatch(one) for one in value):
-        raise _wrong("guests", "each value in guests must be an email")
+    if not isinstance(value, list) or not all(is_email(one) for one in value):
+        raise wrong("guests", "each value in guests must be an email")
     return tuple(value)
+
+
+def read_reschedule(content: bytes) -> RescheduleBody:
+    """Read the body of POST /v2/bookings/{uid}/reschedule.
+
+    Raises:
+        Refusal: 400, or 501 for a seat, which the simulator does not have.
+    """
+    body = read_object(content, known=_RESCHEDULE_FIELDS)
+    if body.get("seatUid"):
+        raise plain(501, "seatUid is not simulated")
+    read_text(body, "emailVerificationCode")
+    return RescheduleBody(
+        start=read_moment(body, "start"),
+        by=read_email(body, "rescheduledBy") or "",
+        reason=read_text(body, "reschedulingReason") or "",
+    )
+
+
+def read_reason(content: bytes) -> str:
+    """Read the body of a decline or a reassignment, which may be missing, and return the reason, or "".
+
+    Raises:
+        Refusal: 400.
+    """
+    return read_text(read_object(content), "reason") or ""
 
 
 def _location(body: dict[str, Any]) -> str | None:
@@ -206,7 +186,7 @@ def _location(body: dict[str, Any]) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, dict) or value.get("type") not in _LOCATION_TYPES:
-        raise _wrong("location", "location type is unknown")
+        raise wrong("location", "location type is unknown")
     if value != {"type": "integration", "integration": "cal-video"}:
         raise nest(400, "The event type does not have this location; it has integration cal-video only")
     return None
@@ -216,14 +196,14 @@ def _metadata(value: Any) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _wrong("metadata", "metadata must be an object")
+        raise wrong("metadata", "metadata must be an object")
     if len(value) > _MAX_METADATA_KEYS:
-        raise _wrong("metadata", f"metadata must have at most {_MAX_METADATA_KEYS} keys")
+        raise wrong("metadata", f"metadata must have at most {_MAX_METADATA_KEYS} keys")
     for key, content in value.items():
         if len(key) > _MAX_METADATA_KEY_LENGTH:
-            raise _wrong("metadata", f"metadata keys have at most {_MAX_METADATA_KEY_LENGTH} characters")
+            raise wrong("metadata", f"metadata keys have at most {_MAX_METADATA_KEY_LENGTH} characters")
         if isinstance(content, str) and len(content) > _MAX_METADATA_VALUE_LENGTH:
-            raise _wrong("metadata", f"metadata values have at most {_MAX_METADATA_VALUE_LENGTH} characters")
+            raise wrong("metadata", f"metadata values have at most {_MAX_METADATA_VALUE_LENGTH} characters")
     # Numbers and booleans get past the checks above, and fail in the schema behind them.
     if not all(isinstance(content, str) for content in value.values()):
         raise validator(400, "BAD_REQUEST", "metadata: expected string")
@@ -234,5 +214,5 @@ def _responses(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _wrong("bookingFieldsResponses", "bookingFieldsResponses must be an object")
+        raise wrong("bookingFieldsResponses", "bookingFieldsResponses must be an object")
     return {name: "" if content is None else content for name, content in value.items()}

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sagajobs.calcom.simulator.ledger import KeyTaken, Row
+from sagajobs.calcom.simulator import notices
+from sagajobs.calcom.simulator.availability import free_host, race_lost, same
+from sagajobs.calcom.simulator.ledger import KeyTaken, Person, Row
+from sagajobs.calcom.simulator.output import VIDEO
 from sagajobs.calcom.simulator.replies import INTERNAL, nest, plain
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sagajobs.calcom.simulator.bodies import CancelBody, CreateBody
-    from sagajobs.calcom.simulator.replies import Refusal
     from sagajobs.calcom.simulator.state import State
     from sagajobs.calcom.simulator.world import EventType
 
 
-def create(state: State, body: CreateBody, request_id: str) -> Row:
+async def create(state: State, body: CreateBody, request_id: str) -> Row:
     """Make a booking, or return the one that the service takes for the same.
 
     Raises:
@@ -29,35 +31,45 @@ def create(state: State, body: CreateBody, request_id: str) -> Row:
     end = start + timedelta(minutes=_length(event_type, body.length))
     if start < state.now:
         raise nest(400, "Attempting to book a meeting in the past.")
-    if event_type.requires_confirmation or event_type.round_robin:
-        same = _same(state, event_type, body)
-        if same is not None:
-            return same
-    host_id = _free_host(state, event_type, start, end)
+    repeated = same(state, event_type, body.attendee, start)
+    if repeated is not None:
+        return repeated
+    host_id = free_host(state, event_type, start, end)
     row = _new_row(state, event_type, body, host_id, end)
     try:
         state.ledger.commit(state.event("created", request_id), row)
     except KeyTaken:
-        raise _race_lost(state) from None
-    if state.lag and state.switches.lag_fails_create:
-        raise plain(500, INTERNAL)
+        raise race_lost(state) from None
+    await state.deliveries.tell(notices.made(row, state.world))
+    read_back(state)
     return row
 
 
-def cancel(state: State, uid: str, body: CancelBody, request_id: str, *, by_host: bool) -> Row:
-    """Cancel a booking.
+def read_back(state: State) -> None:
+    """Fail as a call does that does not find on the replica what it has just made.
 
-    Args:
-        state: of the simulator.
-        uid: which one.
-        body: with the reason.
-        request_id: for the history.
-        by_host: whether the caller is known to be one who hosts, who must give a reason.
+    Raises:
+        Refusal: 500, if that is switched on.
+    """
+    if state.lag and state.switches.lag_fails_create:
+        raise plain(500, INTERNAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Canceller:
+    """Who cancels: the host, who must give a reason, or anybody; `email` is "" if it is not known."""
+
+    is_host: bool
+    email: str
+
+
+async def cancel(state: State, uid: str, body: CancelBody, request_id: str, by: Canceller) -> Row:
+    """Cancel a booking.
 
     Raises:
         Refusal: why not.
     """
-    seen = state.ledger.get(uid, lag=state.lag if state.switches.lag_blinds_cancel else 0.0)
+    seen = looked_up(state, uid)
     row = state.ledger.get(uid)
     if seen is None or row is None:
         raise nest(404, f"Booking with uid={uid} not found")
@@ -69,25 +81,34 @@ def cancel(state: State, uid: str, body: CancelBody, request_id: str, *, by_host
         )
     if body.seat_uid is not None:
         raise nest(400, f"Invalid seatUid: {body.seat_uid}")
-    if row.status == "cancelled":
-        raise plain(400, "This booking has already been cancelled.")
+    _refuse_gone(row)
     event_type = state.world.event_type(row.event_type_id)
     if event_type is not None and event_type.cancelling_disabled:
         raise plain(400, "This event type does not allow cancellations")
-    if by_host and not body.reason.strip():
+    if by.is_host and not body.reason.strip():
         raise plain(400, "Cancellation reason is required")
     if row.end <= state.now:
         raise plain(400, "Cannot cancel a booking that has already ended")
+    # Before the row changes: a receiver that looks the booking up finds it standing.
+    await state.deliveries.tell(notices.cancelled(row, state.world, reason=body.reason, by=by.email))
+    row = state.ledger.get(uid) or row
+    _refuse_gone(row)
     cancelled = replace(
-        row,
-        status="cancelled",
-        cancellation_reason=body.reason,
-        cancelled_by=state.world.hosts[0].email if by_host else "",
-        updated_at=state.now,
+        row, status="cancelled", cancellation_reason=body.reason, cancelled_by=by.email, updated_at=state.now
     )
     state.ledger.commit(state.event("cancelled", request_id), cancelled)
     # The answer is read back from the replica, and may show the booking as it was.
     return state.ledger.get(uid, lag=state.lag) or cancelled
+
+
+def looked_up(state: State, uid: str) -> Row | None:
+    """Return a booking as a cancel or reschedule sees it first, which may be the replica."""
+    return state.ledger.get(uid, lag=state.lag if state.switches.lag_blinds_cancel else 0.0)
+
+
+def _refuse_gone(row: Row) -> None:
+    if row.status == "cancelled":
+        raise plain(400, "This booking has already been cancelled.")
 
 
 def _event_type(state: State, body: CreateBody) -> EventType:
@@ -110,35 +131,6 @@ def _length(event_type: EventType, asked: int | None) -> int:
     return asked
 
 
-def _same(state: State, event_type: EventType, body: CreateBody) -> Row | None:
-    """Find the booking that a repeated call gets back: same event type, attendee and start, still alive."""
-    return next(
-        (
-            row
-            for row in state.ledger.rows(email=body.attendee.email)
-            if row.event_type_id == event_type.id
-            and row.attendee.email == body.attendee.email
-            and row.attendee.phone == body.attendee.phone
-            and row.start == body.start
-            and row.status in {"accepted", "pending"}
-        ),
-        None,
-    )
-
-
-def _free_host(state: State, event_type: EventType, start: datetime, end: datetime) -> int:
-    ledger = state.ledger
-    by_load = sorted(event_type.hosts, key=lambda host_id: (ledger.load(host_id), host_id))
-    if state.switches.race != "off":
-        return by_load[0]
-    # Pending bookings are not in the way: only accepted ones count, over all event types of the host.
-    free = [host_id for host_id in by_load if not ledger.overlapping(host_id, start, end)]
-    if not free:
-        who = "One of the hosts" if event_type.round_robin else "User"
-        raise nest(400, f"{who} either already has booking at this time or is not available")
-    return free[0]
-
-
 def _new_row(state: State, event_type: EventType, body: CreateBody, host_id: int, end: datetime) -> Row:
     number, uid = state.ledger.new_identity()
     video = body.metadata.get("videoCallUrl")
@@ -147,21 +139,30 @@ def _new_row(state: State, event_type: EventType, body: CreateBody, host_id: int
         uid=uid,
         event_type_id=event_type.id,
         host_id=host_id,
-        title=f"{event_type.title} between {state.world.host(host_id).name} and {body.attendee.name}",
+        title=title(state, event_type, host_id, body.attendee),
         start=body.start,
         end=end,
         status="pending" if event_type.requires_confirmation else "accepted",
-        attendee=body.attendee,
+        attendee=state.ledger.enrolled(body.attendee),
         created_at=state.now,
-        location=video or body.location or f"https://cal.example.com/video/{uid}",
-        ics_uid=f"{uid}@cal.example.com",
-        guests=body.guests,
+        location=video or body.location or f"{VIDEO}{uid}",
+        ics_uid=ics_uid(uid),
+        guests=tuple(state.ledger.enrolled(nameless(email, body.attendee)) for email in body.guests),
         metadata=body.metadata,
         responses=body.responses,
     )
 
 
-def _race_lost(state: State) -> Refusal:
-    if state.switches.race == "redacted":
-        return plain(400, "An error occurred while querying the database.")
-    return plain(409, "booking_conflict_error")
+def title(state: State, event_type: EventType, host_id: int, attendee: Person) -> str:
+    """Return what a booking is called."""
+    return f"{event_type.title} between {state.world.host(host_id).name} and {attendee.name}"
+
+
+def ics_uid(uid: str) -> str:
+    """Return the identity of a booking in calendars."""
+    return f"{uid}@cal.example.com"
+
+
+def nameless(email: str, attendee: Person) -> Person:
+    """Return a guest of whom only the address is known; the rest is as with who brings him along."""
+    return Person(name="", email=email, time_zone=attendee.time_zone, language=attendee.language)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sagajobs.calcom.simulator import output
 from sagajobs.calcom.simulator.faults import FaultRule
 from sagajobs.calcom.simulator.handlers import SimulatorHandler
-from sagajobs.calcom.simulator.replies import document
+from sagajobs.calcom.simulator.replies import Refusal, document
 from sagajobs.calcom.simulator.switches import Switches
 from sagajobs.calcom.simulator.world import World
 
@@ -110,11 +111,13 @@ class SwitchesHandler(ControlHandler):
         """Show all switches."""
         self.send(document(self.state.switches.model_dump()))
 
-    def post(self) -> None:
+    async def post(self) -> None:
         """Set the switches that are given, and leave the others."""
         switches = self.body(Switches, default=self.state.switches.model_dump())
         if switches is not None:
             self.state.switches = switches
+            if not switches.webhooks_reordered:
+                await self.state.deliveries.let_go()
             self.send(document(switches.model_dump()))
 
 
@@ -126,11 +129,46 @@ class RequestsHandler(ControlHandler):
         self.send(document({"requests": [asdict(record) for record in self.state.requests]}))
 
 
+class CountsHandler(ControlHandler):
+    """GET: how many calls of the API there were, by operation and status."""
+
+    def get(self) -> None:
+        """Show them; a call that got no answer counts as "none"."""
+        statuses: Counter[str] = Counter()
+        operations: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for (operation, status), count in self.state.counts.items():
+            shown = str(status or "none")
+            statuses[shown] += count
+            operations[operation][shown] += count
+        self.send(document({"calls": statuses.total(), "statuses": statuses, "operations": operations}))
+
+
+class DeliveriesHandler(ControlHandler):
+    """GET: everything that was to be sent to webhooks."""
+
+    def get(self) -> None:
+        """Show it, the oldest first."""
+        self.send(document({"deliveries": self.state.deliveries.to_json()}))
+
+
+class RepeatHandler(ControlHandler):
+    """POST: one delivery once more, whatever became of it."""
+
+    async def post(self, number: str) -> None:
+        """Send the very same bytes, wait for the answer, and show the delivery."""
+        try:
+            delivery = await self.state.deliveries.repeat(int(number))
+        except Refusal as refusal:
+            self.send(refusal.reply(self.request.uri or ""))
+        else:
+            self.send(document(delivery.to_json()))
+
+
 class ResetHandler(ControlHandler):
     """POST: back to the start."""
 
     def post(self) -> None:
-        """Forget bookings, faults, switches and requests; take up another world, if one is given."""
+        """Forget bookings, webhooks, faults, switches and requests; take up another world, if one is given."""
         body = self.body(ResetBody, default={})
         if body is not None:
             self.state.reset(body.world, body.switches)
@@ -146,6 +184,9 @@ def control_routes(state: State) -> list[tuple[str, type[SimulatorHandler], dict
             (r"/_simulator/faults", FaultsHandler),
             (r"/_simulator/switches", SwitchesHandler),
             (r"/_simulator/requests", RequestsHandler),
+            (r"/_simulator/counts", CountsHandler),
+            (r"/_simulator/deliveries", DeliveriesHandler),
+            (r"/_simulator/deliveries/(\d+)/repeat", RepeatHandler),
             (r"/_simulator/reset", ResetHandler),
         )
     ]

@@ -9,7 +9,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Operation = Literal["create", "get", "list", "cancel", "reschedule", "any"]
+Operation = Literal[
+    "create", "get", "list", "cancel", "reschedule", "confirm", "decline", "reassign", "location", "guests",
+    "add_attendee", "remove_attendee", "mark_absent", "slots", "any",
+]  # fmt: skip
 Kind = Literal["timeout", "drop", "http_500", "http_503", "http_524", "rate_limit", "slow", "malformed"]
 
 # Seconds, where a rule does not say: how long a silent call is held at most, how slow a slow one is, and
@@ -21,10 +24,10 @@ class FaultRule(BaseModel):
     """What was asked for.
 
     Attributes:
-        operation: the calls it is for; "any" means every call of the API, those without a name of their own
-        too. kind: what goes wrong. when: "before" the work, which is then not done, or "after" it. A rate
-        limit always comes before, as no
-            real one comes after.
+        operation: the calls it is for; "any" means every call of the API, those without a name of their own too.
+        kind: what goes wrong.
+        when: "before" the work, which is then not done, or "after" it. A rate limit always comes before, as no real
+            one comes after.
         count: so many calls go wrong, then no more.
         probability: instead of a count, each call goes wrong with this chance, for good.
         seed: makes the sequence of chances repeatable; drawn where not given, and told in the answer.

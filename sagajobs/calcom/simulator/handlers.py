@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -11,12 +12,13 @@ from urllib.parse import unquote
 from tornado.web import HTTPError, RequestHandler
 
 from sagajobs.calcom.simulator import replies
-from sagajobs.calcom.simulator.routes import Call, find_route, operation_of
+from sagajobs.calcom.simulator.acts import Call
+from sagajobs.calcom.simulator.routes import Route, find_route, route_of
 from sagajobs.calcom.simulator.state import RequestRecord
 
 if TYPE_CHECKING:
     from sagajobs.calcom.simulator.faults import FaultRule
-    from sagajobs.calcom.simulator.replies import Reply
+    from sagajobs.calcom.simulator.replies import Refusal, Reply
     from sagajobs.calcom.simulator.state import State
 
 OK = 200
@@ -24,7 +26,7 @@ CREATED = 201
 UNAUTHORIZED = 401
 INTERNAL_SERVER_ERROR = 500
 
-_MAKING = frozenset({"create", "reschedule"})  # answered with 201
+_MAKING = frozenset({"create", "reschedule", "add_attendee"})  # answered with 201
 
 _REFUSALS = {
     "http_500": replies.plain(500, replies.INTERNAL),
@@ -78,35 +80,40 @@ class UnknownHandler(SimulatorHandler):
 
 
 class ApiHandler(SimulatorHandler):
-    """Answers the API: fault, route, rights, act, fault."""
+    """Answers the API: limit, fault, route, rights, act, fault."""
 
     async def prepare(self) -> None:
         """Serve the request here, for every method alike."""
         self._gone = asyncio.Event()
+        self._arrived = time.time()
         self._method = self.request.method or ""
         # The service rewrites the older prefix away before it looks at anything.
         self._path = self.request.path.removeprefix("/api")
-        operation = operation_of(self._method, self._path)
-        fault = self.state.faults.pick(operation)
-        reply: Reply | None
-        if fault is None:
-            reply = self._answer()
-        elif fault.when == "before":
-            reply = await self._spoilt(fault, operation)
-            if fault.kind == "slow":
-                # Whether the client still waits or not: a server that is late does its work all the same.
-                reply = self._answer()
-        else:
-            # Committed here, whatever becomes of the answer.
-            answer = self._answer()
-            reply = await self._spoilt(fault, operation)
-            if fault.kind == "slow":
-                reply = answer
+        route = route_of(self._method, self._path)
+        operation = route.operation if route else "other"
+        refusal = self._over_limit(route)
+        fault = None if refusal else self.state.faults.pick(operation)
+        reply = refusal.reply(self._url()) if refusal else await self._served(fault, operation)
         self._record(operation, fault, reply)
         if reply is None:
             self.detach().close()
         else:
             self.send(reply)
+        self.state.deliveries.release()
+
+    async def _served(self, fault: FaultRule | None, operation: str) -> Reply | None:
+        """Do the work, or not, as the fault wants it, and return the answer; None is no answer at all."""
+        if fault is None:
+            return await self._answer()
+        if fault.when == "before":
+            reply = await self._spoilt(fault, operation)
+            # Whether the client still waits or not: a server that is late does its work all the same.
+            return await self._answer() if fault.kind == "slow" else reply
+        # Committed here, whatever becomes of the answer; and what has waited for an answer need wait no longer.
+        answer = await self._answer()
+        self.state.deliveries.release()
+        reply = await self._spoilt(fault, operation)
+        return answer if fault.kind == "slow" else reply
 
     def on_connection_close(self) -> None:
         """Note that the client gave up, which ends a silent call."""
@@ -130,27 +137,41 @@ class ApiHandler(SimulatorHandler):
             return replies.rate_limited(seconds).reply(self._url())
         return _REFUSALS[fault.kind].reply(self._url())
 
-    def _answer(self) -> Reply:
+    def _over_limit(self, route: Route | None) -> Refusal | None:
+        """Count the call, put the figures on the reply, and return the refusal if it is one too many.
+
+        A wrong token is nobody's: it is refused later.
+        """
+        token = self._token()
+        if not self.state.switches.rate_limit_per_minute or (token and token not in self.state.api_keys):
+            return None
+        caller = token or f"address {self.request.remote_ip}"
+        verdict = self.state.limiter.count(caller, route.limit if route else None, self.state.switches)
+        for name, value in verdict.headers.items():
+            self.set_header(name, value)
+        return verdict.refusal
+
+    async def _answer(self) -> Reply:
         try:
             version = self.request.headers.get("cal-api-version")
-            route, ref = find_route(self.state, self._method, self._path, version)
+            route, refs = find_route(self.state, self._method, self._path, version)
             call = Call(
                 id=self.request_id,
                 authenticated=self._authenticated(needed=route.needs_auth),
-                ref=unquote(ref),
+                refs=tuple(map(unquote, refs)),
                 query={
                     name: values[-1].decode(errors="replace") for name, values in self.request.query_arguments.items()
                 },
                 body=self.request.body,
             )
-            return route.act(self.state, call)
+            return await route.act(self.state, call)
         except replies.Refusal as refusal:
             return refusal.reply(self._url())
 
     def _authenticated(self, *, needed: bool) -> bool:
         """Tell whether an accepted token came along; a wrong one is refused even where none is needed."""
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        token = self._token()
+        if not token:
             if needed:
                 raise replies.nest(UNAUTHORIZED, "Unauthorized")
             return False
@@ -158,12 +179,18 @@ class ApiHandler(SimulatorHandler):
             raise replies.nest(UNAUTHORIZED, "CustomThrottlerGuard - Invalid API Key")
         return True
 
+    def _token(self) -> str:
+        """Return the token that came along, or ""."""
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        return token if scheme.lower() == "bearer" else ""
+
     def _url(self) -> str:
         return (self.request.uri or "").removeprefix("/api")
 
     def _record(self, operation: str, fault: FaultRule | None, reply: Reply | None) -> None:
-        self.state.requests.append(
+        self.state.record(
             RequestRecord(
+                at=self._arrived,
                 request_id=self.request_id,
                 operation=operation,
                 method=self._method,

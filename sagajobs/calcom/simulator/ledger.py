@@ -6,7 +6,7 @@ import secrets
 import string
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,23 +16,30 @@ if TYPE_CHECKING:
 _UID_LETTERS = string.ascii_letters + string.digits
 _UID_LENGTH = 22
 
+Key = tuple["datetime", "datetime", int, int | None]
+"""Start, end, host, and who reassigned it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """The attendee as given in the call."""
+    """An attendee: who booked, or a guest. `id` is 0 until the ledger has given one."""
 
     name: str
     email: str
     time_zone: str
     phone: str | None = None
     language: str = "en"
+    id: int = 0
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One state of one booking; a change makes another row under the same uid.
 
-    `status` is accepted, pending, cancelled or rejected; `start` and `end` are in UTC.
+    `status` is accepted, pending, cancelled or rejected; `start` and `end` are in UTC. `attendee` booked, `guests`
+    came along or were added. `confirmed` is a booking that was not accepted from the beginning, `reassigned_by` the
+    user who gave it to another host.
     """
 
     id: int
@@ -48,18 +55,35 @@ class Row:
     location: str
     ics_uid: str
     updated_at: datetime | None = None
-    guests: tuple[str, ...] = ()
+    guests: tuple[Person, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     responses: dict[str, Any] = field(default_factory=dict)
     cancellation_reason: str = ""
     cancelled_by: str = ""
     rescheduled_from: str | None = None
     rescheduled_to: str | None = None
+    rescheduled_by: str = ""
+    rescheduling_reason: str = ""
+    rejection_reason: str = ""
+    confirmed: bool = False
+    reassigned_by: int | None = None
+    absent_host: bool = False
 
     @property
-    def key(self) -> tuple[datetime, datetime, int] | None:
-        """The unique key of the table: only accepted rows have one, so that a cancel frees it."""
-        return (self.start, self.end, self.host_id) if self.status == "accepted" else None
+    def key(self) -> Key | None:
+        """The unique key of the table, which a cancel frees.
+
+        Only rows that were accepted when they were made have one: a confirmation sets none, which is how two
+        pending bookings of one host and time can both be confirmed.
+        """
+        if self.status != "accepted" or self.confirmed:
+            return None
+        return (self.start, self.end, self.host_id, self.reassigned_by)
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        """Everybody who attends, who booked first."""
+        return (self.attendee, *self.guests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +105,20 @@ class Ledger:
     def __init__(self) -> None:
         self._versions: dict[str, list[tuple[float, Row]]] = {}
         self._history: dict[str, list[Event]] = {}
-        self._keys: dict[tuple[datetime, datetime, int], str] = {}
+        self._keys: dict[Key, str] = {}
         self._busy: defaultdict[int, dict[str, Row]] = defaultdict(dict)
-        self._by_email: defaultdict[str, list[str]] = defaultdict(list)
+        # Uids in the order of their arrival; who has left a booking is still led to it, and sorted out by the query.
+        self._by_email: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._people = 0
 
     def new_identity(self) -> tuple[int, str]:
         """Return the next id and a uid that nobody can predict."""
         return len(self._versions) + 1, "".join(secrets.choice(_UID_LETTERS) for _ in range(_UID_LENGTH))
+
+    def enrolled(self, person: Person) -> Person:
+        """Return this person with an id of his own, higher than any before."""
+        self._people += 1
+        return replace(person, id=self._people)
 
     def commit(self, event: Event, *rows: Row) -> None:
         """Write these rows in one transaction: all, or none.
@@ -102,17 +133,18 @@ class Ledger:
         now = time.monotonic()
         for row in rows:
             before = self.get(row.uid)
-            if before is not None and before.key is not None:
-                del self._keys[before.key]
-                del self._busy[before.host_id][row.uid]
-            elif before is None:
-                for email in {row.attendee.email, *row.guests}:
-                    self._by_email[email].append(row.uid)
+            if before is not None:
+                if before.key is not None:
+                    del self._keys[before.key]
+                self._busy[before.host_id].pop(row.uid, None)
+            for person in row.people:
+                self._by_email[person.email].setdefault(row.uid)
             self._versions.setdefault(row.uid, []).append((now, row))
             self._history.setdefault(row.uid, []).append(event)
         for row in rows:
             if row.key is not None:
                 self._keys[row.key] = row.uid
+            if row.status == "accepted":
                 self._busy[row.host_id][row.uid] = row
 
     def get(self, uid: str, *, lag: float = 0.0) -> Row | None:
@@ -135,9 +167,9 @@ class Ledger:
         """Return what happened to a booking, the oldest first."""
         return tuple(self._history[uid])
 
-    def overlapping(self, host_id: int, start: datetime, end: datetime) -> bool:
-        """Tell whether the host has an accepted booking at that time, of whatever event type."""
-        return any(row.start < end and start < row.end for row in self._busy[host_id].values())
+    def overlapping(self, host_id: int, start: datetime, end: datetime, *, except_uid: str | None = None) -> bool:
+        """Tell whether the host has another accepted booking at that time, of whatever event type."""
+        return any(row.start < end and start < row.end for row in self._busy[host_id].values() if row.uid != except_uid)
 
     def load(self, host_id: int) -> int:
         """Return how many accepted bookings the host has."""

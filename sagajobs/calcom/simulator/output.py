@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sagajobs.calcom.simulator.ledger import Row
+    from sagajobs.calcom.simulator.ledger import Person, Row
     from sagajobs.calcom.simulator.world import EventType, Host, World
+
+VIDEO = "https://cal.example.com/video/"
+"""How the links of the service's own video calls begin."""
 
 _TEAM = {
     "id": 1,
@@ -32,31 +35,12 @@ def booking(row: Row, world: World) -> dict[str, Any]:
     """Return a booking as the 2024-08-13 version shows it."""
     event_type = world.event_type(row.event_type_id)
     host = world.host(row.host_id)
-    attendee = {
-        "name": row.attendee.name,
-        "email": row.attendee.email,
-        "displayEmail": row.attendee.email,
-        "timeZone": row.attendee.time_zone,
-        "language": row.attendee.language,
-        "absent": False,
-    }
-    if row.attendee.phone:
-        attendee["phoneNumber"] = row.attendee.phone
     shown = {
         "id": row.id,
         "uid": row.uid,
         "title": row.title,
         "description": str(row.responses.get("notes", "")),
-        "hosts": [
-            {
-                "id": host.id,
-                "name": host.name,
-                "email": host.email,
-                "displayEmail": host.email,
-                "username": host.username,
-                "timeZone": host.time_zone,
-            }
-        ],
+        "hosts": [user(host) | {"username": host.username, "timeZone": host.time_zone}],
         "status": row.status,
         "cancellationReason": row.cancellation_reason,
         "cancelledByEmail": row.cancelled_by,
@@ -67,25 +51,52 @@ def booking(row: Row, world: World) -> dict[str, Any]:
         "eventType": {"id": row.event_type_id, "slug": event_type.slug if event_type else ""},
         "meetingUrl": row.location,
         "location": row.location,
-        "absentHost": False,
+        "absentHost": row.absent_host,
         "createdAt": moment(row.created_at),
         "updatedAt": moment(row.updated_at) if row.updated_at else None,
         # The one reserved key: the server writes it, and does not show it here.
         "metadata": {key: value for key, value in row.metadata.items() if key != "videoCallUrl"},
         "icsUid": row.ics_uid,
-        "attendees": [attendee],
-        "guests": list(row.guests),
+        # Guests are attendees in the database, and shown in both places.
+        "attendees": [_person(one) for one in row.people],
+        "guests": [one.email for one in row.guests],
         "bookingFieldsResponses": {
             "email": row.attendee.email,
             "name": row.attendee.name,
             **row.responses,
         },
     }
-    if row.rescheduled_from:
-        shown["rescheduledFromUid"] = row.rescheduled_from
-    if row.rescheduled_to:
-        shown["rescheduledToUid"] = row.rescheduled_to
+    moves = {
+        "rescheduledFromUid": row.rescheduled_from,
+        "rescheduledToUid": row.rescheduled_to,
+        "rescheduledByEmail": row.rescheduled_by,
+        "reschedulingReason": row.rescheduling_reason,
+    }
+    return shown | {name: value for name, value in moves.items() if value}
+
+
+def _person(one: Person) -> dict[str, Any]:
+    shown = {
+        "name": one.name,
+        "email": one.email,
+        "displayEmail": one.email,
+        "timeZone": one.time_zone,
+        "language": one.language,
+        "absent": one.absent,
+    }
+    if one.phone:
+        shown["phoneNumber"] = one.phone
     return shown
+
+
+def attendee(one: Person) -> dict[str, Any]:
+    """Return an attendee as the endpoints for attendees show him."""
+    return {"id": one.id, **_person(one)}
+
+
+def user(host: Host) -> dict[str, Any]:
+    """Return a user as far as every answer shows him."""
+    return {"id": host.id, "name": host.name, "email": host.email, "displayEmail": host.email}
 
 
 def event_type(one: EventType, world: World) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sagajobs.calcom.simulator.ledger import Row
-from sagajobs.calcom.simulator.replies import Refusal, nest
+from sagajobs.calcom.simulator.replies import invalid
 
 MAX_TAKE = 250
 DEFAULT_TAKE = 100
@@ -85,7 +85,7 @@ class _Reader:
         uncounted = tuple(self._bounds(_UNCOUNTED_BOUNDS))
         sorts = tuple(self._sorts())
         if self._errors:
-            raise _bad_query(self._errors)
+            raise invalid(*self._errors)
         return ListQuery(self._query.get("attendeeEmail"), counted, uncounted, sorts, take, skip)
 
     def _number(self, name: str, default: int, least: int, most: int | None) -> int:
@@ -100,9 +100,9 @@ class _Reader:
     def _equalities(self) -> list[_Test]:
         tests: list[_Test] = []
         if (email := self._query.get("attendeeEmail")) is not None:
-            tests.append(lambda row: email == row.attendee.email or email in row.guests)
+            tests.append(lambda row: any(person.email == email for person in row.people))
         if (name := self._query.get("attendeeName")) is not None:
-            tests.append(lambda row: name == row.attendee.name)
+            tests.append(lambda row: any(person.name == name for person in row.people))
         if (uid := self._query.get("bookingUid")) is not None:
             tests.append(lambda row: uid == row.uid)
         for parameter in ("eventTypeId", "eventTypeIds"):
@@ -161,15 +161,12 @@ class _Reader:
         return sorts
 
 
-def _bad_query(errors: list[str]) -> Refusal:
-    return nest(400, "Bad Request Exception", details={"errors": errors})
-
-
 def select(rows: list[Row], query: ListQuery) -> tuple[list[Row], int]:
     """Return the page that was asked for, and the total that the service would claim."""
     counted = [row for row in rows if all(test(row) for test in query.counted)]
     selected = [row for row in counted if all(test(row) for test in query.uncounted)]
-    selected.sort(key=lambda row: (row.start, row.id))
+    # What is equal by the orders that were asked for goes by start and id, in the direction of the last of them.
+    selected.sort(key=lambda row: (row.start, row.id), reverse=bool(query.sorts and query.sorts[-1][1]))
     for key, descending in reversed(query.sorts):
         selected.sort(key=key, reverse=descending)
     return selected[query.skip : query.skip + query.take], len(counted)

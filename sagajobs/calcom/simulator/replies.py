@@ -1,13 +1,13 @@
 """What the simulator answers: successes, and refusals in the shapes that Cal.com API v2 has.
 
-Which shape comes from which layer: `nest` from the framework, `validator` from body schemas and the
-database, `plain` from the booking code deeper down, `edge` from the proxy in front of it all.
+Which shape comes from which layer: `nest` from the framework, `validator` from body schemas and the database, `trpc`
+from the web app's procedures, `plain` from the booking code deeper down, `edge` from the proxy in front of it all.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,6 @@ def nest(
     *,
     code: str | None = None,
     details: dict[str, Any] | None = None,
-    headers: dict[str, str] | None = None,
 ) -> Refusal:
     """Refuse as the framework's exceptions do: code, message and details.
 
@@ -64,7 +63,6 @@ def nest(
         message: the words.
         code: the exception's name, where it does not follow from the status.
         details: instead of the usual ones.
-        headers: to be sent along.
     """
     phrase = HTTPStatus(status).phrase
     error = {
@@ -72,12 +70,22 @@ def nest(
         "message": message,
         "details": details or {"message": message, "error": phrase, "statusCode": status},
     }
-    return Refusal(lambda url: Reply(status, _encoded(_framed(url, error)), headers=headers or {}))
+    return Refusal(lambda url: Reply(status, _encoded(_framed(url, error))))
 
 
 def validator(status: int, code: str, message: str) -> Refusal:
     """Refuse as body schemas and database errors do: a code in capitals, no details."""
     return Refusal(lambda url: Reply(status, _encoded(_framed(url, {"code": code, "message": message}))))
+
+
+def trpc(status: int, message: str) -> Refusal:
+    """Refuse as the web app's own procedures do, which the API calls to confirm, decline and add guests."""
+    return validator(status, "TRPCError", message)
+
+
+def invalid(*errors: str) -> Refusal:
+    """Refuse parameters or a body that the framework's own validation finds wrong."""
+    return nest(400, "Bad Request Exception", details={"errors": list(errors)})
 
 
 def plain(status: int, message: str) -> Refusal:
@@ -92,22 +100,23 @@ def edge(status: int, title: str) -> Refusal:
     return Refusal(lambda _url: Reply(status, body.encode(), HTML))
 
 
+def throttled() -> Refusal:
+    """Refuse a call over a limit, as the throttler does before any handler sees it; the headers are the limiter's."""
+    return nest(429, "CustomThrottlerGuard - Too many requests. Please try again later.", code="ThrottlerException")
+
+
 def rate_limited(reset: float) -> Refusal:
-    """Refuse a call over the limit, as the throttler does before any handler sees it.
+    """Refuse a call as if it were over the general limit.
 
     Args:
         reset: seconds until the limit is lifted.
     """
-    return nest(
-        429,
-        "CustomThrottlerGuard - Too many requests. Please try again later.",
-        code="ThrottlerException",
-        headers={
-            "X-RateLimit-Limit-Default": "120",
-            "X-RateLimit-Remaining-Default": "0",
-            "X-RateLimit-Reset-Default": f"{reset:g}",
-        },
-    )
+    headers = {
+        "X-RateLimit-Limit-Default": "120",
+        "X-RateLimit-Remaining-Default": "0",
+        "X-RateLimit-Reset-Default": f"{reset:g}",
+    }
+    return Refusal(lambda url: replace(throttled().reply(url), headers=headers))
 
 
 def no_route(method: str) -> Refusal:

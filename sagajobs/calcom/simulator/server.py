@@ -12,6 +12,7 @@ from tornado.web import Application
 
 from sagajobs.calcom.simulator.control import control_routes
 from sagajobs.calcom.simulator.handlers import ApiHandler, UnknownHandler
+from sagajobs.calcom.simulator.hostside import host_routes
 from sagajobs.calcom.simulator.state import State
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def application(state: State) -> Application:
     return Application(
         [
             *control_routes(state),
+            *host_routes(state),
             (r"(?:/api)?/v2/.*", ApiHandler, context),
             (r".*", UnknownHandler, context),
         ],
@@ -68,7 +70,8 @@ async def _serve(host: str, port: int, state: State, ready: Callable[[str], None
         ready(f"http://{shown}:{sockets[0].getsockname()[1]}")
     await stop.wait()
     server.stop()
-    # Silent calls would hold their connections for minutes otherwise.
+    # Silent receivers of webhooks, and silent calls, would hold their connections for minutes otherwise.
+    state.deliveries.close()
     await server.close_all_connections()
 
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from sagajobs.calcom.simulator.deliveries import Deliveries, new_client
 from sagajobs.calcom.simulator.faults import Faults
 from sagajobs.calcom.simulator.ledger import Event, Ledger
+from sagajobs.calcom.simulator.limits import Limiter
 from sagajobs.calcom.simulator.switches import Switches
+from sagajobs.calcom.simulator.webhooks import Webhooks
 from sagajobs.calcom.simulator.world import World, default_world
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from tornado.httpclient import AsyncHTTPClient
 
 _REQUESTS_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One call of the API, as the simulator saw it; `status` is None where no answer was sent."""
+    """One call of the API, as the simulator saw it.
 
+    `at` is the real time of its arrival in seconds since 1970; `status` is None where no answer was sent.
+    """
+
+    at: float
     request_id: str
     operation: str
     method: str
@@ -32,7 +41,7 @@ class RequestRecord:
 
 
 class State:
-    """World, ledger, faults, switches and the latest requests.
+    """World, ledger, webhooks, faults, switches, the latest requests and the count of all.
 
     Args:
         api_keys: the tokens that are accepted.
@@ -40,15 +49,42 @@ class State:
 
     def __init__(self, api_keys: Collection[str]) -> None:
         self.api_keys = frozenset(api_keys)
-        self.reset()
+        self._http: AsyncHTTPClient | None = None
+        self._begin(default_world(), Switches())
 
     def reset(self, world: World | None = None, switches: Switches | None = None) -> None:
         """Forget everything and begin with this world, or the default one."""
-        self.world = world or default_world()
-        self.switches = switches or Switches()
+        self.deliveries.close()
+        self._begin(world or default_world(), switches or Switches())
+
+    def _begin(self, world: World, switches: Switches) -> None:
+        self.world = world
+        self.switches = switches
         self.ledger = Ledger()
+        self.webhooks = Webhooks()
+        self.deliveries = Deliveries(self)
         self.faults = Faults()
+        self.limiter = Limiter()
         self.requests: deque[RequestRecord] = deque(maxlen=_REQUESTS_KEPT)
+        self.counts: Counter[tuple[str, int | None]] = Counter()
+
+    def record(self, call: RequestRecord) -> None:
+        """Keep and count one call of the API."""
+        self.requests.append(call)
+        self.counts[call.operation, call.status] += 1
+
+    @property
+    def http(self) -> AsyncHTTPClient:
+        """What sends webhooks; made when it is first needed, because it needs the event loop."""
+        if self._http is None:
+            self._http = new_client()
+        return self._http
+
+    def administers(self, uid: str) -> bool:
+        """Tell whether the owner of the API keys has rights on a booking; on one that does not exist he has none."""
+        row = self.ledger.get(uid)
+        event_type = self.world.event_type(row.event_type_id) if row else None
+        return event_type is not None and not event_type.foreign
 
     @property
     def now(self) -> datetime:

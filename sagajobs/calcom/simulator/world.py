@@ -33,6 +33,8 @@ class EventType(_Definition):
         requires_confirmation: bookings start as pending and block nothing.
         round_robin: the free host with the fewest bookings gets it.
         cancelling_disabled: nobody may cancel.
+        foreign: the owner of the API keys has no rights on its bookings; otherwise he administers them, whoever
+            hosts them.
     """
 
     id: int
@@ -44,6 +46,7 @@ class EventType(_Definition):
     requires_confirmation: bool = False
     round_robin: bool = False
     cancelling_disabled: bool = False
+    foreign: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,0 +1,106 @@
+"""A broker and its workers for tests that decide themselves what is delivered, when, how often, and who dies at it.
+
+It carries the same hints as Celery does, one after the other and in this process: a message may be lost, doubled, or
+take its worker along at any fault point and be given out again. Database and Cal.com's simulator are the real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sagajobs.saga import Saga, faultpoints
+from sagajobs.saga.act import Verdict
+
+MOST_MESSAGES = 500
+"""Deliveries until a test that waits for quiet gives up: a storm is a failure, too."""
+
+
+class Killed(BaseException):
+    """The worker is gone: no handler of the engine may catch it."""
+
+
+@dataclass(frozen=True)
+class Message:
+    kind: type[Saga]
+    saga_id: str
+    step: str | None
+    redelivered: bool = False
+
+
+class HandBroker:
+    def __init__(self, engine) -> None:
+        self.engine = engine
+        self.messages: list[Message] = []
+        self.deaths = 0
+
+    # --- what the engine publishes through ---
+
+    def add(self, kind: type[Saga]) -> None:
+        pass
+
+    def steps(self, kind: type[Saga], saga_id: str, names: Sequence[str]) -> None:
+        self.messages += [Message(kind, saga_id, name) for name in names]
+
+    def compensation(self, kind: type[Saga], saga_id: str) -> None:
+        self.messages.append(Message(kind, saga_id, None))
+
+    # --- what a test does with it ---
+
+    def deliver(self, index: int, *, dies_at: faultpoints.Point | None = None) -> None:
+        """Give a message to a worker, who may die at a fault point; it is then given out again."""
+        message = self.messages.pop(index)
+        with _dying(dies_at):
+            try:
+                self._work(message)
+            except Killed:
+                self.deaths += 1
+                self.messages.append(replace(message, redelivered=True))
+
+    def lose(self, index: int) -> None:
+        self.messages.pop(index)
+
+    def double(self, index: int) -> None:
+        self.messages.append(self.messages[index])
+
+    def drain(self) -> None:
+        """Deliver everything, and what comes of it."""
+        for _ in range(MOST_MESSAGES):
+            if not self.messages:
+                return
+            self.deliver(0)
+        raise AssertionError(f"{MOST_MESSAGES} messages, and no end")
+
+    def _work(self, message: Message) -> None:
+        kind, saga_id = message.kind, message.saga_id
+        if message.step is None:
+            self.engine.executor.compensate(kind, saga_id)
+            return
+        step = kind.definition.step(message.step)
+        outcome = self.engine.executor.forward(kind, step, saga_id, redelivered=message.redelivered)
+        faultpoints.reached(faultpoints.Point.BEFORE_NEXT_MESSAGE, saga_id, step.name)
+        self.steps(kind, saga_id, outcome.following)
+        if outcome.verdict is Verdict.CARRY_ON:
+            self.steps(kind, saga_id, [one.name for one in kind.definition.chain(step.stage + 1)[:1]])
+        elif outcome.verdict is Verdict.FAILED:
+            self.compensation(kind, saga_id)
+        faultpoints.reached(faultpoints.Point.BEFORE_ACK, saga_id, step.name)
+
+
+class _dying:  # noqa: N801 - reads as what it does
+    """Kill whoever comes to `point` first, once."""
+
+    def __init__(self, point: faultpoints.Point | None) -> None:
+        self._point = point
+
+    def _hook(self, point: faultpoints.Point, _saga_id: str, _step: str) -> None:
+        if point is self._point:
+            faultpoints.install(None)
+            raise Killed
+
+    def __enter__(self) -> None:
+        if self._point is not None:
+            faultpoints.install(self._hook)
+
+    def __exit__(self, *_: object) -> None:
+        faultpoints.install(None)
