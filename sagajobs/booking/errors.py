@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagajobs.errors import PermanentError
+from sagajobs.errors import AmbiguousRefusal, EffectGone, PermanentError
 
 
 class SlotNotFree(PermanentError):
@@ -15,3 +15,15 @@ class NothingToAdopt(PermanentError):
 
 class AlreadyBooked(PermanentError):
     """Cal.com answered with an earlier booking of the same attendee and time, which is not this saga's."""
+
+
+class NoLongerPossible(PermanentError):
+    """When it was its turn, the change did not fit the appointment any more: another one had come before it."""
+
+
+class BookingGone(EffectGone):
+    """The appointment's booking has been cancelled or declined at Cal.com meanwhile."""
+
+
+class NotMoved(AmbiguousRefusal):
+    """Cal.com answered a move with a booking that did not take the place of ours."""
