@@ -26,6 +26,7 @@ from sagajobs.booking.outside import (
     CANCEL_REASON,
     METADATA_KEY,
     STANDING,
+    away,
     essence,
     find_made,
     make_booking,
@@ -84,6 +85,7 @@ class AppointmentCreationSaga(Saga):
         timeout=20,
         retry=CALCOM_RETRY,
         adopt=lambda saga: saga.input.calcom_booking_uid is not None,
+        hold=away,
     )
     def book_calcom(self, key: str) -> dict[str, Any]:
         """Book at Cal.com, with our key in the booking's metadata."""

@@ -37,6 +37,16 @@ LONGEST_TRAIL = 50
 """Moves that are followed from a booking to the one that took its place: more is a circle."""
 
 
+def away(saga: Any) -> float:
+    """Return the seconds for which Cal.com is not called anyway, for a step's `hold`; 0 to go ahead.
+
+    A step's undo and its probe are held as well. So it is asked for the most urgent call: what stops that one (the
+    circuit is open, Cal.com blocks the key) stops all of them.
+    """
+    services: BookingServices = saga.services
+    return services.calcom.at(Priority.UNDO).hold()
+
+
 def make_booking(services: BookingServices, key: str, slot: Slot, customer: Customer) -> dict[str, Any]:
     """Book at Cal.com, with our key in the booking's metadata; return its essence.
 

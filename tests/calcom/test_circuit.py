@@ -127,9 +127,9 @@ def test_a_refusal_starts_the_row_again_and_a_rate_limit_does_not(guarded, simul
 def test_workers_count_together(shared):
     """Another process that sees the circuit close must not set back what was counted since."""
     one, other = (Circuit(shared, failures=5, reset=30, longest_call=5) for _ in range(2))
-    fail(one, 5)
+    fail(other, 5)
     assert (one.state(), other.state()) == (OPEN, OPEN)
-    assert not admitted(other)
+    assert not admitted(one)
     one.close()
     assert (one.state(), other.state()) == (CLOSED, CLOSED)
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sagajobs.calcom.simulator import notices
-from sagajobs.calcom.simulator.availability import free_host, race_lost, same
+from sagajobs.calcom.simulator.availability import free_host, race_lost, refuse_out_of_bounds, same
 from sagajobs.calcom.simulator.ledger import KeyTaken, Person, Row
 from sagajobs.calcom.simulator.output import VIDEO
 from sagajobs.calcom.simulator.replies import INTERNAL, nest, plain
@@ -29,8 +29,7 @@ async def create(state: State, body: CreateBody, request_id: str) -> Row:
     event_type = _event_type(state, body)
     start = body.start
     end = start + timedelta(minutes=_length(event_type, body.length))
-    if start < state.now:
-        raise nest(400, "Attempting to book a meeting in the past.")
+    refuse_out_of_bounds(state, event_type, start)
     repeated = same(state, event_type, body.attendee, start)
     if repeated is not None:
         return repeated
