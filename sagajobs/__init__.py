@@ -11,7 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sagajobs.booking import Appointment, AppointmentCreationSaga, BookingRequest, Customer
+    from sagajobs.booking import (
+        Appointment,
+        AppointmentCreationSaga,
+        AppointmentFollowSaga,
+        AppointmentSyncSaga,
+        BookingRequest,
+        Customer,
+    )
     from sagajobs.errors import (
         AmbiguousError,
         ConfigurationError,
@@ -34,6 +41,8 @@ __all__ = [
     "AmbiguousError",
     "Appointment",
     "AppointmentCreationSaga",
+    "AppointmentFollowSaga",
+    "AppointmentSyncSaga",
     "BookingRequest",
     "ConfigurationError",
     "Customer",

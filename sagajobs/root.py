@@ -13,7 +13,8 @@ import click
 from celery import Celery
 from celery.utils.imports import cwd_in_path
 
-from sagajobs.booking import AppointmentCreationSaga
+from sagajobs.booking import AppointmentCreationSaga, AppointmentFollowSaga, AppointmentSyncSaga
+from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
@@ -109,8 +110,15 @@ def _call_time() -> float:
 def _engine() -> Engine:
     engine = Engine(Database(lambda: servers().database), stall_after=settings().stall_after)
     call = _call_time()
-    services = BookingServices(client=calcom, event_types=EventTypes(_quick_calcom))
+    services = BookingServices(
+        client=calcom,
+        event_types=EventTypes(_quick_calcom),
+        cache=AppointmentCache(lambda: servers().redis, engine.database),
+        circuit=circuit,
+    )
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
+    engine.register(AppointmentSyncSaga, services, timeouts={"call_calcom": 2 * call})
+    engine.register(AppointmentFollowSaga, services, timeouts={"see_change": 2 * call, "read_booking": 2 * call})
     set_default_engine(engine)
     return engine
 

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from sagajobs.booking.appointment import Appointment
 from sagajobs.booking.creation import AppointmentCreationSaga
+from sagajobs.booking.follow import AppointmentFollowSaga
 from sagajobs.booking.request import BookingRequest, Customer
+from sagajobs.booking.sync import AppointmentSyncSaga
 
-__all__ = ["Appointment", "AppointmentCreationSaga", "BookingRequest", "Customer"]
+__all__ = [
+    "Appointment",
+    "AppointmentCreationSaga",
+    "AppointmentFollowSaga",
+    "AppointmentSyncSaga",
+    "BookingRequest",
+    "Customer",
+]

@@ -1,5 +1,6 @@
-"""The four changes of an appointment that Cal.com is told of: each knows its call, how to see that it got through, and
-what becomes of the appointment here (docs/design.md, Sync).
+"""The four changes of an appointment that Cal.com is told of (docs/design.md, Sync).
+
+Each knows its call, how to see that it got through, and what becomes of the appointment here.
 
 Cal.com cannot change everything. What a booking was made with (`FIXED`) stays; a cancelled one stays cancelled; a moved
 one has another uid; a guest stays invited; and every change mails people. What that means for a change stands in its
@@ -8,19 +9,16 @@ result, under `not_synced` and `receipt`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from sqlalchemy import Row
-from sqlalchemy.exc import IntegrityError
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from sagajobs.booking.change import STANDING_HERE, Change
 from sagajobs.booking.errors import BookingGone, NotMoved
-from sagajobs.booking.local import assign_host, change_appointment, note_booking, note_move, slot_is_taken
+from sagajobs.booking.local import change_appointment, note_booking, note_move
 from sagajobs.booking.outside import (
     LONGEST_TRAIL,
     STANDING,
@@ -42,7 +40,6 @@ from sagajobs.booking.syncrequest import (
     UpdateData,
     mailbox,
 )
-from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import (
     AlreadyCancelled,
     AlreadyRescheduled,
@@ -52,120 +49,12 @@ from sagajobs.calcom.errors import (
     RefusalInDoubt,
 )
 from sagajobs.calcom.models import Booking
-from sagajobs.calcom.priority import Priority
 
 FIXED = ("attendee", "description", "metadata", "notes", "title")
 """What Cal.com's API v2 has no call to change, once a booking is made."""
 
-STANDING_HERE = ("pending", "scheduled", "confirmed", "rescheduled")
-"""Statuses of an appointment that can still be changed, moved or cancelled."""
-
 CANCELLED_BY_REQUEST = "The appointment was cancelled."
 MOVED_BY_REQUEST = "The appointment was moved."
-
-Data = TypeVar("Data", bound=BaseModel)
-
-
-def snapshot(row: Row[Any]) -> dict[str, Any]:
-    """Return an appointment as it goes on record before a change: what the change needs, and what an undo restores."""
-    names = ("status", "calcom_sync_status", "sync_saga_id", "event_type_id", "staff_id", "location", "guests", "notes")
-    who = ("customer_name", "customer_email", "customer_phone", "customer_time_zone")
-    return {
-        "uid": row.calcom_v2_booking_id,
-        "starts_at": row.starts_at.astimezone(UTC).isoformat(),
-        "ends_at": row.ends_at.astimezone(UTC).isoformat(),
-        **{name: row._mapping[name] for name in (*names, *who)},  # noqa: SLF001 - SQLAlchemy's public name for it
-    }
-
-
-@dataclass(frozen=True)
-class Change(ABC, Generic[Data]):
-    """One change of one appointment.
-
-    Attributes:
-        services: what booking sagas work with.
-        appointment_id: the appointment.
-        before: the appointment as it stood when it was this change's turn (`snapshot`).
-        data: what is asked for.
-    """
-
-    services: BookingServices
-    appointment_id: int
-    before: Mapping[str, Any]
-    data: Data
-
-    needs_booking: ClassVar[bool] = True
-
-    # --- what it needs ---
-
-    def problems(self) -> list[str]:
-        """Return what keeps the appointment, as it stands, from being changed: one line each."""
-        number, status, uid = self.appointment_id, self.before["status"], self.before["uid"]
-        if self.idle():
-            return []
-        if status not in STANDING_HERE:
-            return [f"appointment_id: appointment {number} is {status}"]
-        if self.needs_booking and uid is None:
-            return [f"appointment_id: appointment {number} is not booked at Cal.com; create it there first"]
-        return []
-
-    def untimely(self) -> list[str]:
-        """Return what is wrong with the request whatever becomes of the appointment meanwhile: one line each."""
-        return [f"appointment_id: appointment {self.appointment_id} is over"] if self.ends_at <= datetime.now(UTC) else []
-
-    def idle(self) -> bool:
-        """Tell whether nothing is left to do: a change may be asked for twice."""
-        return False
-
-    def until(self) -> datetime:
-        """Return the time after which the change is of no use to anybody."""
-        return self.ends_at
-
-    # --- at Cal.com ---
-
-    @abstractmethod
-    def call(self, key: str) -> dict[str, Any]:
-        """Have Cal.com do it; return the booking (`seen`), and what it could not take or take back."""
-
-    @abstractmethod
-    def find(self, key: str) -> dict[str, Any] | None:
-        """Look whether it is done; return what `call` would have."""
-
-    # --- here ---
-
-    @abstractmethod
-    def apply(self, db: Session, booking: Mapping[str, Any]) -> dict[str, Any]:
-        """Change the appointment accordingly; return what the audit trail tells of it."""
-
-    # --- shared ---
-
-    @property
-    def starts_at(self) -> datetime:
-        """When the appointment begins, or began."""
-        return datetime.fromisoformat(self.before["starts_at"])
-
-    @property
-    def ends_at(self) -> datetime:
-        """When the appointment ends."""
-        return datetime.fromisoformat(self.before["ends_at"])
-
-    @property
-    def _client(self) -> CalcomClient:
-        return self.services.calcom.at(Priority.of(self.starts_at, datetime.now(UTC)))
-
-    @property
-    def _looking(self) -> CalcomClient:
-        """The client of a probe: until it has looked, nobody knows what is booked."""
-        return self.services.calcom.at(Priority.UNDO)
-
-    def _assign_host(self, db: Session, booking: Mapping[str, Any]) -> None:
-        """Follow Cal.com's choice of host where our books allow it; where not, the appointment stands all the same."""
-        try:
-            with db.begin_nested():
-                assign_host(db, self.appointment_id, booking["host"])
-        except IntegrityError as error:
-            if not slot_is_taken(error):
-                raise
 
 
 class Creation(Change[CreateData]):
@@ -318,7 +207,7 @@ class Cancellation(Change[CancelData]):
 
     def idle(self) -> bool:
         """Tell whether it is cancelled already, here and there: asked for twice, it is done once."""
-        return self.before["status"] == "cancelled" and self.before["calcom_sync_status"] == "cancelled"
+        return (self.before["status"], self.before["calcom_sync_status"]) == ("cancelled", "cancelled")
 
     def problems(self) -> list[str]:
         """Return what keeps it from being cancelled; one that is cancelled here may still stand at Cal.com."""
@@ -336,7 +225,9 @@ class Cancellation(Change[CancelData]):
                 booking = find_last(client, trail[-1])
                 if booking.status in STANDING:
                     if booking.uid in trail or len(trail) > LONGEST_TRAIL:
-                        raise CalcomUnavailable(f"booking {booking.uid} is cancelled and still reads standing") from None
+                        raise CalcomUnavailable(
+                            f"booking {booking.uid} is cancelled and still reads standing"
+                        ) from None
                     trail.append(booking.uid)
                     continue
             except BookingNotFound:
@@ -412,7 +303,7 @@ class Move(Change[RescheduleData]):
                 raise BookingGone(str(error)) from error
             else:
                 if moved.rescheduled_from_uid != uid:
-                    # Where bookings are confirmed first, Cal.com answers with the attendee's other booking of that time.
+                    # Where bookings are confirmed first: the attendee's other booking of that time.
                     raise NotMoved(f"Cal.com answered with booking {moved.uid}, which did not take the place of {uid}")
                 return self._moved(moved)
         raise CalcomUnavailable(f"booking {self.before['uid']} is moved as often as it is looked for")

@@ -66,9 +66,7 @@ def change_appointment(db: Session, appointment_id: int, **values: Any) -> None:
     """
     try:
         db.execute(
-            update(appointments)
-            .where(appointments.c.id == appointment_id)
-            .values(**values, updated_at=func.saga_now())
+            update(appointments).where(appointments.c.id == appointment_id).values(**values, updated_at=func.saga_now())
         )
     except IntegrityError as error:
         if slot_is_taken(error):
@@ -77,7 +75,7 @@ def change_appointment(db: Session, appointment_id: int, **values: Any) -> None:
 
 
 def mark_for_retry(db: Session, appointment_id: int, saga_id: str) -> bool:
-    """Mark an appointment as out of step with Cal.com, by the saga that will try again; False if it is marked already."""
+    """Mark an appointment as out of step with Cal.com, by the saga that tries again; False if it is marked already."""
     marked = db.execute(
         update(appointments)
         .where(
@@ -90,12 +88,12 @@ def mark_for_retry(db: Session, appointment_id: int, saga_id: str) -> bool:
     return marked.first() is not None
 
 
-def mark_for_review(db: Session, appointment_id: int, saga_id: str) -> None:
-    """Mark an appointment as one that a person must look at, on account of a saga."""
+def mark_for_review(db: Session, appointment_id: int) -> None:
+    """Mark an appointment as one that a person must look at."""
     db.execute(
         update(appointments)
         .where(appointments.c.id == appointment_id, appointments.c.deleted_at.is_(None))
-        .values(calcom_sync_status="manual_review_required", sync_saga_id=saga_id, updated_at=func.saga_now())
+        .values(calcom_sync_status="manual_review_required", updated_at=func.saga_now())
     )
 
 
@@ -215,12 +213,7 @@ def assign_host(db: Session, appointment_id: int, host: Mapping[str, Any] | None
     """Assign the staff member whom Cal.com chose as host; that nobody matches is no failure."""
     if host is None:
         return {"staff_id": None, "reason": "Cal.com named no host"}
-    matches = [staff.c.calcom_user_id == host["id"]]
-    if host["email"]:
-        matches.append(func.lower(staff.c.email) == func.lower(host["email"]))
-    staff_id = db.scalar(
-        select(staff.c.id).where(or_(*matches)).order_by((staff.c.calcom_user_id == host["id"]).desc()).limit(1)
-    )
+    staff_id = staff_of_host(db, host)
     if staff_id is None:
         return {"staff_id": None, "reason": "no staff member matches Cal.com's host"}
     db.execute(
@@ -229,6 +222,16 @@ def assign_host(db: Session, appointment_id: int, host: Mapping[str, Any] | None
         .values(staff_id=staff_id, updated_at=func.saga_now())
     )
     return {"staff_id": staff_id}
+
+
+def staff_of_host(db: Session, host: Mapping[str, Any]) -> int | None:
+    """Return the staff member who is a host at Cal.com, by its number for him or else by e-mail address."""
+    matches = [staff.c.calcom_user_id == host["id"]]
+    if host["email"]:
+        matches.append(func.lower(staff.c.email) == func.lower(host["email"]))
+    return db.scalar(
+        select(staff.c.id).where(or_(*matches)).order_by((staff.c.calcom_user_id == host["id"]).desc()).limit(1)
+    )
 
 
 def audit(

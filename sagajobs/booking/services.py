@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from cachetools import TTLCache
 
+from sagajobs.booking.cache import AppointmentCache
+from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import CalcomError, EventTypeNotFound
 from sagajobs.calcom.models import EventType
@@ -83,14 +86,23 @@ class BookingServices:
     Attributes:
         client: returns the Cal.com client; asked at the first use, so that importing a saga needs no settings.
         event_types: Cal.com's event types, remembered for a while.
+        cache: what web applications read of appointments.
+        circuit: returns the circuit breaker of calls to Cal.com, None if there is none.
         actor: who the audit trail names.
     """
 
     client: Callable[[], CalcomClient]
     event_types: EventTypes
+    cache: AppointmentCache
+    circuit: Callable[[], Circuit | None]
     actor: str = "sagajobs"
 
     @property
     def calcom(self) -> CalcomClient:
         """The Cal.com client."""
         return self.client()
+
+    def conditions(self) -> dict[str, Any]:
+        """Return how Cal.com's circuit stands, for the history of a retry (`Saga.conditions`)."""
+        circuit = self.circuit()
+        return {} if circuit is None else {"circuit": circuit.state()}

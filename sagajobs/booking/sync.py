@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.appointment import Appointment
-from sagajobs.booking.changes import Change, Creation, Move, change_of, snapshot
+from sagajobs.booking.change import Change, snapshot
+from sagajobs.booking.changes import Creation, Move, change_of
 from sagajobs.booking.compensation import DatabaseCompensationService
 from sagajobs.booking.errors import NoLongerPossible
 from sagajobs.booking.local import (
@@ -22,11 +23,10 @@ from sagajobs.booking.local import (
     read_appointment,
     take_turns_for_staff,
 )
-from sagajobs.booking.outside import CALCOM_RETRY
+from sagajobs.booking.outside import CALCOM_RETRY, away
 from sagajobs.booking.services import BookingServices
 from sagajobs.booking.syncrequest import Request, SyncOperation, SyncRequest
 from sagajobs.calcom.models import BookingStatus
-from sagajobs.calcom.priority import Priority
 from sagajobs.errors import InvalidInput, SagaCompensationException, SagaException, SagaNotFinished
 from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaState, step
 from sagajobs.saga.definition import PATIENCE
@@ -45,6 +45,7 @@ class AppointmentSyncSaga(Saga):
 
     services: ClassVar[BookingServices]
     input: SyncRequest
+    _until: datetime | None = None
 
     def locks(self) -> Iterable[str]:
         """Return the appointment's: it belongs to one saga at a time, from its first step to its end."""
@@ -96,7 +97,7 @@ class AppointmentSyncSaga(Saga):
         timeout=40,
         retry=CALCOM_RETRY,
         when=lambda saga: not saga.idle,
-        hold=lambda saga: saga.services.calcom.at(Priority.UNDO).hold(),
+        hold=away,
     )
     def call_calcom(self, key: str) -> dict[str, Any]:
         """Have Cal.com make the change."""
@@ -112,7 +113,7 @@ class AppointmentSyncSaga(Saga):
         """Cal.com is away: mark the appointment for retry, and go on trying."""
         self._mark(db, error)
 
-    @step(when=lambda saga: not saga.idle)
+    @step(when=lambda saga: "call_calcom" in saga.results)
     def update_local(self, db: Session) -> dict[str, Any]:
         """Have the appointment show what is true at Cal.com by now."""
         change = self._change(self._before)
@@ -125,7 +126,7 @@ class AppointmentSyncSaga(Saga):
         """Cal.com is right and our own row is behind: mark it for retry, never undo Cal.com."""
         self._mark(db, error)
 
-    @step(optional=True, when=lambda saga: not saga.idle)
+    @step(optional=True, when=lambda saga: "update_local" in saga.results)
     def invalidate_cache(self, db: Session) -> dict[str, Any]:  # noqa: ARG002 - the cache is not in the database
         """Have web applications read the appointment anew."""
         return DatabaseCompensationService(self.services.actor).invalidate_cache(
@@ -152,8 +153,6 @@ class AppointmentSyncSaga(Saga):
             raise InvalidInput(f"{self.name}: {'; '.join(problems)}", problems)
         self._until = change.until()
 
-    _until: datetime | None = None
-
     def result(self, db: Session) -> dict[str, Any]:
         """Return what `run` does."""
         called = self.results.get("call_calcom") or {"not_synced": [], "receipt": {}}
@@ -169,7 +168,7 @@ class AppointmentSyncSaga(Saga):
     def note_review(self, db: Session) -> None:
         """Have the appointment show that a person must look at it (the seed's third strategy)."""
         if "lock_appointment" in self.results and not self.idle:
-            mark_for_review(db, self._request.appointment_id, self.id)
+            mark_for_review(db, self._request.appointment_id)
             self._audit(db, "appointment.review_required")
 
     @classmethod
@@ -294,9 +293,7 @@ class AppointmentSyncSaga(Saga):
         )
 
     @classmethod
-    def _failed(
-        cls, appointment_id: int, error: SagaException | SagaNotFinished, *, goes_on: bool
-    ) -> dict[str, Any]:
+    def _failed(cls, appointment_id: int, error: SagaException | SagaNotFinished, *, goes_on: bool) -> dict[str, Any]:
         with Session(cls.engine.database.engine) as db:
             appointment = Appointment.load(db, appointment_id)
         return {

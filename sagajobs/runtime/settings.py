@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     )
     calcom_api_key: Secret | None = Field(default=None, description="key for Cal.com's API")
     calcom_webhook_secret: Secret | None = Field(
-        default=None, description="secret that Cal.com signs its webhooks with (no effect yet)"
+        default=None, description="secret that Cal.com signs its webhooks with"
     )
     calcom_connect_timeout: Seconds = Field(default=3.0, description="seconds to reach Cal.com")
     calcom_read_timeout: Seconds = Field(default=15.0, description="seconds to wait for Cal.com's answer")

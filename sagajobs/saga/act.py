@@ -161,7 +161,9 @@ class Act:
         except Exception as error:
             if passes_by_itself(error):
                 raise
-            log.critical("saga %s: its own tables do not show that a person is asked: %s", self.saga_id, type(error).__name__)
+            log.critical(
+                "saga %s: its own tables do not show that a person is asked: %s", self.saga_id, type(error).__name__
+            )
 
     def record(
         self,
