@@ -32,9 +32,9 @@ from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaState, step
 from sagajobs.saga.definition import PATIENCE
 from sagajobs.saga.records import SagaRecord
 
-SLOWLY = RetryPolicy(max_attempts=30, base=60.0, max_delay=3600.0)
-"""Once marked for retry: after one minute, two, four and so on, then hourly, for about a day. What lasts longer is no
-outage that anybody waits out without being told."""
+SLOWLY = RetryPolicy(max_attempts=30, base=120.0, max_delay=3600.0)
+"""Once marked for retry: after two minutes, four, eight and so on, then hourly, for about a day; never so soon that a
+caller in process (`PATIENCE`) would wait for it. An outage that lasts longer is one that somebody must hear of."""
 
 
 class AppointmentSyncSaga(Saga):
