@@ -22,11 +22,11 @@ from sagajobs.booking.change import snapshot
 from sagajobs.booking.changes import Move
 from sagajobs.booking.local import read_appointment
 from sagajobs.booking.syncrequest import RescheduleData
-from sagajobs.calcom.errors import BookingNotFound, SlotTaken
+from sagajobs.calcom.errors import SlotTaken
 from sagajobs.calcom.operations import CANCEL_BOOKING
 from sagajobs.saga import faultpoints
 from tests.support.refusing import refusing
-from tests.support.syncing import FAULTS, LATER, assert_in_step, due, heal, row
+from tests.support.syncing import FAULTS, LATER, assert_in_step, due, heal, row, seen_at_cal_com
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("simulator")
@@ -308,13 +308,6 @@ def move(app_engine, appointment, start) -> Move:
     with Session(app_engine.database.engine) as db:
         before = snapshot(read_appointment(db, appointment.id))
     return Move(AppointmentSyncSaga.services, appointment.id, before, RescheduleData(start=start))
-
-
-def seen_at_cal_com(appointment) -> bool:
-    try:
-        return bool(AppointmentSyncSaga.services.calcom.get_booking(appointment.calcom_v2_booking_id))
-    except BookingNotFound:
-        return False
 
 
 def test_a_slot_taken_by_our_own_earlier_move_is_found_to_be_ours(booked, simulator, app_engine):
