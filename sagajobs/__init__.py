@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     )
     from sagajobs.errors import (
         AmbiguousError,
+        CaseClosed,
+        CaseNotFound,
         ConfigurationError,
         Deferred,
         DefinitionError,
         IdempotencyConflict,
         InvalidInput,
         PermanentError,
+        RemedyRefused,
         SagaCompensationException,
         SagaException,
         SagajobsError,
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
         SagaNotFound,
         TransientError,
     )
-    from sagajobs.root import app
+    from sagajobs.root import app, create_appointment, find_appointment
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
@@ -44,6 +47,8 @@ __all__ = [
     "AppointmentFollowSaga",
     "AppointmentSyncSaga",
     "BookingRequest",
+    "CaseClosed",
+    "CaseNotFound",
     "ConfigurationError",
     "Customer",
     "Deferred",
@@ -51,6 +56,7 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidInput",
     "PermanentError",
+    "RemedyRefused",
     "RetryPolicy",
     "Saga",
     "SagaCompensationException",
@@ -63,6 +69,8 @@ __all__ = [
     "SagajobsError",
     "TransientError",
     "app",
+    "create_appointment",
+    "find_appointment",
     "step",
 ]
 

@@ -9,6 +9,9 @@
     ├── IdempotencyConflict           one idempotency key, two different inputs
     ├── SagaNotFound                  no saga has that id
     ├── SagaNotFinished               a wait was over before the saga was
+    ├── CaseNotFound                  no review case has that number
+    ├── CaseClosed                    somebody else was faster with a remedy
+    ├── RemedyRefused                 this remedy makes no sense there; the message says which ones do
     ├── IllegalTransition             the state machine has no such arrow
     ├── ClaimLost                     somebody else owns the step by now: park, write nothing
     ├── ChildError                    (sagajobs.runtime.child) a process of the stack did not come up
@@ -61,6 +64,8 @@ Of `sagajobs.booking.errors` four are PermanentErrors, one is an EffectGone and 
     NotMoved                          is an AmbiguousRefusal: Cal.com answered a move with some other booking
 
 The four kinds are all that the engine looks at: it never reads a message to decide.
+
+`RehearsalOver` stands outside the tree on purpose: it is no error, and nobody but the engine may catch it.
 """
 
 from __future__ import annotations
@@ -129,12 +134,31 @@ class SagaNotFinished(SagajobsError):
         self.saga_id = saga_id
 
 
+class CaseNotFound(SagajobsError):
+    """No review case has that number in this database."""
+
+
+class CaseClosed(SagajobsError):
+    """The review case was settled before, perhaps a moment ago by somebody else; nothing was written."""
+
+
+class RemedyRefused(SagajobsError):
+    """A remedy, or a request to pause, resume or cancel, makes no sense where the saga stands; nothing was written."""
+
+
 class IllegalTransition(SagajobsError):
     """The state machine has no arrow between these two states (docs/design.md, Transitions)."""
 
 
 class ClaimLost(SagajobsError):
     """The fence moved on: another worker owns the step by now, so nothing may be written (SPEC G5)."""
+
+
+class RehearsalOver(BaseException):
+    """A rehearsed step has come to a call that would change something, which is on the list instead of being made.
+
+    No `Exception`, so that a step's own handlers let it pass.
+    """
 
 
 class SagaException(SagajobsError):

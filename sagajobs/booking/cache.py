@@ -17,7 +17,7 @@ from sqlalchemy import select, text
 
 from sagajobs.booking.appointment import Appointment
 from sagajobs.booking.schema import appointments
-from sagajobs.errors import TransientError
+from sagajobs.errors import ConfigurationError, TransientError
 from sagajobs.saga import Database
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ READ_WITHIN = 60
 
 REDIS_TIMEOUT = 1.0
 """Seconds, to connect and to answer each: the database has the answer too, and somebody is waiting for it."""
+
+AWAY_FOR = 5.0
+"""Seconds for which readers do not ask Redis again after it did not answer: not each must wait for a time-out."""
 
 WARN_EVERY = 60.0
 """Seconds between two warnings that Redis is away: each read of an outage would write one."""
@@ -84,26 +87,19 @@ class AppointmentCache:
         self._url = url
         self._database = database
         self._redis: Redis | None = None  # its connections are made anew in a process that was forked
-        self._warned_at = float("-inf")
+        self._away_until = self._warn_at = float("-inf")
 
     def get(self, appointment_id: int) -> Appointment | None:
         """Return an appointment, None if there is none, or none any more.
 
         While Redis is away the database answers every time; the log is told once a minute.
         """
-        try:
-            value, token = self._look(appointment_id)
-        except RedisError as error:
-            self._warn(error)
-            value, token = None, None
+        value, token = self._look(appointment_id)
         if value is not None:
             return _from_json(value)
         found, settled = self._load(appointment_id)
         if found is not None and settled and token is not None:
-            try:
-                self._script(_STORE, appointment_id, token, _to_json(found), str(KEPT_FOR))
-            except RedisError as error:
-                self._warn(error)
+            self._script(_STORE, appointment_id, token, _to_json(found), str(KEPT_FOR))
         return found
 
     def invalidate(self, appointment_id: int) -> bool:
@@ -114,15 +110,24 @@ class AppointmentCache:
         """
         try:
             return bool(self._client.delete(_key(appointment_id)))
-        except RedisError as error:
+        except (RedisError, ConfigurationError) as error:
+            self._redis = None
             raise TransientError(f"the cache did not forget an appointment: {type(error).__name__}") from None
 
     def _look(self, appointment_id: int) -> tuple[str | None, str | None]:
-        value, token = self._script(_LOOK, appointment_id, uuid.uuid4().hex, str(READ_WITHIN))
+        """Return the value, or the token under which one may be stored; neither while Redis is away."""
+        if time.monotonic() < self._away_until:
+            return None, None
+        value, token = self._script(_LOOK, appointment_id, uuid.uuid4().hex, str(READ_WITHIN)) or (None, None)
         return value, token
 
     def _script(self, script: str, appointment_id: int, *arguments: str) -> Any:
-        return self._client.eval(script, 1, _key(appointment_id), _SHAPE, *arguments)
+        """Run a script on an appointment's key; None if Redis is away, which the log is told once in a while."""
+        try:
+            return self._client.eval(script, 1, _key(appointment_id), _SHAPE, *arguments)
+        except (RedisError, ConfigurationError) as error:
+            self._lost(error)
+            return None
 
     def _load(self, appointment_id: int) -> tuple[Appointment | None, bool]:
         """Return the appointment and whether it is at rest."""
@@ -139,19 +144,22 @@ class AppointmentCache:
 
     @property
     def _client(self) -> Redis:
-        if self._redis is None:
-            self._redis = Redis.from_url(
+        client = self._redis  # one look: another thread may be dropping it
+        if client is None:
+            client = self._redis = Redis.from_url(
                 self._url(),
                 decode_responses=True,
                 socket_timeout=REDIS_TIMEOUT,
                 socket_connect_timeout=REDIS_TIMEOUT,
             )
-        return self._redis
+        return client
 
-    def _warn(self, error: RedisError) -> None:
+    def _lost(self, error: Exception) -> None:
         now = time.monotonic()
-        if now - self._warned_at >= WARN_EVERY:
-            self._warned_at = now
+        self._away_until = now + AWAY_FOR
+        self._redis = None  # its URL is asked for again: an embedded server that was killed comes back under another
+        if now >= self._warn_at:
+            self._warn_at = now + WARN_EVERY
             log.warning("no cache (%s): appointments are read from the database", type(error).__name__)
 
 

@@ -87,9 +87,13 @@ class Change(ABC, Generic[Data]):
     def call(self, key: str) -> dict[str, Any]:
         """Have Cal.com do it; return the booking (`seen`), and what it could not take or take back."""
 
-    @abstractmethod
     def find(self, key: str) -> dict[str, Any] | None:
         """Look whether it is done; return what `call` would have."""
+        return self.look(self.before["uid"], key)
+
+    @abstractmethod
+    def look(self, uid: str, key: str) -> dict[str, Any] | None:
+        """Look whether a booking, wherever it has been moved to, is as this change is to leave it."""
 
     # --- here ---
 

@@ -60,6 +60,11 @@ class AppointmentCreationSaga(Saga):
         """Nobody is helped by a booking that is confirmed after its own start."""
         return self.input.start
 
+    @classmethod
+    def rehearse(cls, services: BookingServices) -> tuple[BookingServices, list[Mapping[str, Any]]]:
+        """Read at Cal.com, and change nothing there."""
+        return services.rehearsing()
+
     # --- the steps ---
 
     @step(irreversible=True)  # a customer stays known, booking or not
@@ -119,6 +124,14 @@ class AppointmentCreationSaga(Saga):
             raise EffectGone(f"booking {uid} was made for another appointment")
         return essence(booking, adopted=True)
 
+    @book_calcom.by_hand
+    def adopt_booking(self, uid: str) -> dict[str, Any]:
+        """Take over a booking that an operator has made or found, if it is the one that was asked for."""
+        found = self._find_adopted(uid, f"{self.id}/book_calcom")
+        if found is None:
+            raise NothingToAdopt(f"Cal.com has no booking {uid}")
+        return found
+
     @book_calcom.record
     def record_booking(self, db: Session, booking: dict[str, Any]) -> None:
         """Note on the appointment where it is booked, in the commit that records the booking."""
@@ -140,7 +153,9 @@ class AppointmentCreationSaga(Saga):
         if made is None:
             return
         note_cancellation(db, made["appointment_id"])
-        self._audit(db, "appointment.booking_cancelled", made["appointment_id"], uids=receipt["uids"])
+        # An operator who says that it is undone has no uids to show, only his name.
+        evidence = {name: receipt[name] for name in ("uids", "by_hand") if name in receipt}
+        self._audit(db, "appointment.booking_cancelled", made["appointment_id"], **evidence)
 
     @step(optional=True)
     def assign_staff(self, db: Session) -> dict[str, Any]:

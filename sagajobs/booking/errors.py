@@ -10,7 +10,7 @@ class SlotNotFree(PermanentError):
 
 
 class NothingToAdopt(PermanentError):
-    """The Cal.com booking that the request brought along does not exist."""
+    """The Cal.com booking that a request or an operator brought along does not exist, or is not what was asked for."""
 
 
 class AlreadyBooked(PermanentError):

@@ -6,6 +6,7 @@ answer says. So a hint may come doubled, late, out of order or on the heels of o
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, StringConstraints
@@ -21,6 +22,7 @@ from sagajobs.booking.request import BookingUid
 from sagajobs.booking.schema import SLOT_FREE, appointments
 from sagajobs.booking.services import BookingServices
 from sagajobs.calcom.errors import BookingNotFound
+from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.webhooks import Trigger
 from sagajobs.errors import Deferred, TransientError
 from sagajobs.saga import RetryPolicy, Saga, step
@@ -75,11 +77,11 @@ class AppointmentFollowSaga(Saga):
 
     @step(irreversible=True)  # it only reads
     def find_appointment(self, db: Session) -> dict[str, Any] | None:
-        """Return which booking the appointment has; None if it is over, or has none, and nothing can follow."""
+        """Return which booking the appointment has, and when; None if it is over, or has none: nothing can follow."""
         row = self._row(db)
         if row is None or row.status in OVER or row.calcom_v2_booking_id is None:
             return None
-        return {"uid": row.calcom_v2_booking_id}
+        return {"uid": row.calcom_v2_booking_id, "start": row.starts_at.isoformat()}
 
     @step(
         external=True,
@@ -145,7 +147,7 @@ class AppointmentFollowSaga(Saga):
         idempotent=True,
         optional=True,
         timeout=10,
-        when=lambda saga: saga.results.get("follow", {}).get("changed", False),
+        when=lambda saga: saga.changed,
     )
     def invalidate_cache(self, key: str) -> dict[str, Any]:  # noqa: ARG002 - forgetting twice is forgetting
         """Have web applications read the appointment anew."""
@@ -161,13 +163,19 @@ class AppointmentFollowSaga(Saga):
         return found
 
     @property
+    def changed(self) -> bool:
+        """Whether the appointment was changed; by hand, if an operator says that it was done."""
+        done = self.results.get("follow")
+        return done is not None and bool(done.get("changed", True))
+
+    @property
     def sight(self) -> Sight:
         """The booking as it was seen last."""
         return Sight.model_validate(self.results.get("see_change") or self.results["read_booking"])
 
     def result(self, db: Session) -> dict[str, Any]:  # noqa: ARG002 - all is known
         """Return whether the appointment was changed."""
-        return {"changed": bool(self.results.get("follow", {}).get("changed", False))}
+        return {"changed": self.changed}
 
     def _row(self, db: Session, *, lock: bool = False) -> Row[Any] | None:
         columns = [appointments.c[name] for name in (*Standing._fields, "staff_id")]
@@ -177,8 +185,10 @@ class AppointmentFollowSaga(Saga):
         return db.execute(query.with_for_update() if lock else query).first()
 
     def _look(self, uid: str | None = None) -> Sight:
+        found = self.results["find_appointment"]
+        urgency = Priority.of(datetime.fromisoformat(found["start"]), datetime.now(UTC))
         try:
-            return look_up(self.services.calcom, uid or self.results["find_appointment"]["uid"])
+            return look_up(self.services.calcom.at(urgency), uid or found["uid"])
         except BookingNotFound as error:
             raise TransientError(f"not to be seen (yet): {error}") from None
         except Deferred as error:

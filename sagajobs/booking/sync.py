@@ -12,7 +12,7 @@ from sagajobs.booking.appointment import Appointment
 from sagajobs.booking.change import Change, snapshot
 from sagajobs.booking.changes import Creation, Move, change_of
 from sagajobs.booking.compensation import DatabaseCompensationService
-from sagajobs.booking.errors import NoLongerPossible
+from sagajobs.booking.errors import NoLongerPossible, NothingToAdopt
 from sagajobs.booking.local import (
     appointment_lock,
     audit,
@@ -54,6 +54,11 @@ class AppointmentSyncSaga(Saga):
     def useful_until(self) -> datetime | None:
         """Return the time after which the change is of no use any more; `check` has read what it depends on."""
         return self._until
+
+    @classmethod
+    def rehearse(cls, services: BookingServices) -> tuple[BookingServices, list[Mapping[str, Any]]]:
+        """Read at Cal.com, and change nothing there."""
+        return services.rehearsing()
 
     # --- the steps ---
 
@@ -107,6 +112,14 @@ class AppointmentSyncSaga(Saga):
     def find_change(self, key: str) -> dict[str, Any] | None:
         """Look at Cal.com whether the change was made."""
         return self._change(self._before).find(key)
+
+    @call_calcom.by_hand
+    def take_over(self, uid: str) -> dict[str, Any]:
+        """Take over what an operator has done at Cal.com, if the booking shows it."""
+        found = self._change(self._before).look(uid, f"{self.id}/call_calcom")
+        if found is None:
+            raise NothingToAdopt(f"booking {uid} does not show the change at Cal.com (yet)")
+        return found
 
     @call_calcom.degradation(retry=SLOWLY)
     def mark_unsynced(self, db: Session, error: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sagajobs.calcom import operations
-from sagajobs.calcom.errors import CalcomUnavailable
+from sagajobs.calcom.errors import CalcomError, CalcomUnavailable
 from sagajobs.calcom.gate import OPEN_GATE, Gate
 from sagajobs.calcom.listing import Filter, Sort
 from sagajobs.calcom.models import Booking, EventType, Me, checked_guests, checked_uid, timestamp
@@ -34,6 +34,10 @@ _log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 15.0
+
+TRIAL_TIMEOUT = 3.0
+"""Seconds, to connect and to answer each, for the call that tells whether Cal.com works again: whoever asks may hold a
+row of the database meanwhile."""
 
 PAGE = 250  # Cal.com API v2: the most that `take` may ask for
 _MOST_PAGES = 40
@@ -101,11 +105,23 @@ class CalcomClient:
         return view
 
     def hold(self) -> float:
-        """Return the seconds for which it makes no sense to book, as the gate would stop the call; 0 to go ahead.
+        """Return the seconds for which it makes no sense to call, as the gate would stop it; 0 to go ahead.
 
         For whoever would rather not begin than be put off. Nothing is reserved: a call may be stopped all the same.
+        Where the circuit is open and a trial is due, it is made here, by a call that changes nothing, as a booking that
+        is the trial costs an attempt and may end in doubt: one that reads a booking, as Cal.com may well know its users
+        while its bookings fail, and that is not waited for long.
         """
-        return self._gate.hold(operations.CREATE_BOOKING, self._priority)
+        trial = operations.LIST_BOOKINGS
+        wait = self._gate.hold(trial, self._priority)
+        if wait > 0 or not self._gate.wants_trial():
+            return wait
+        try:
+            query = {"take": "1", "skip": "0"}
+            self._call(trial, lambda answer: answer.parse_list(Booking), query=query, at_most=TRIAL_TIMEOUT)
+        except CalcomError:
+            _log.debug("%s: the trial failed", trial)
+        return self._gate.hold(trial, self._priority)
 
     def _call(self, operation: Operation, read: Callable[[Answer], _Value], **request: Any) -> _Value:
         """Pass the gate, send a call, and read its answer: one that cannot be read is a failure to the gate, too."""

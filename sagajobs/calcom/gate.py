@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sagajobs.calcom.answers import BAD_REQUEST, CLIENT_GAVE_UP, REQUEST_TIMEOUT, SERVER_ERRORS
+from sagajobs.calcom.circuit import CircuitState
 from sagajobs.calcom.errors import (
     CalcomError,
     CalcomOutcomeUnknown,
@@ -42,6 +43,10 @@ class Gate:
         waits = [self.circuit.hold(operation) if self.circuit else 0.0]
         waits.append(self.quota.hold(operation, priority) if self.quota else 0.0)
         return max(waits)
+
+    def wants_trial(self) -> bool:
+        """Tell whether the circuit is open; if `hold` stops no call all the same, the next one is the trial."""
+        return self.circuit is not None and self.circuit.state() is not CircuitState.CLOSED
 
     @contextmanager
     def passing(self, operation: Operation, priority: Priority) -> Iterator[None]:

@@ -159,6 +159,7 @@ class Transport:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         personal: tuple[str, ...] = (),
+        at_most: float | None = None,
     ) -> Answer:
         """Send one call, once.
 
@@ -168,12 +169,13 @@ class Transport:
             query: its parameters; never logged.
             body: sent as JSON; never logged.
             personal: what the call says about people, to be kept out of errors.
+            at_most: seconds to connect and to answer, each, where the client's own are too long.
 
         Raises:
             CalcomError: one of its subclasses, if the answer is anything but a 2xx.
         """
         started = time.monotonic()
-        outcome = self._send(operation, ref, query, body)
+        outcome = self._send(operation, ref, query, body, at_most)
         milliseconds = round((time.monotonic() - started) * 1000)
         # Raised here, where no exception of the HTTP library is being handled: theirs quote URLs and headers,
         # and would hang on ours as its context.
@@ -198,7 +200,9 @@ class Transport:
         ref: str,
         query: Mapping[str, str] | None,
         body: Mapping[str, Any] | None,
+        at_most: float | None,
     ) -> requests.Response | CalcomError:
+        connect, read = self._timeouts
         try:
             with private_queries():
                 return self._session().request(
@@ -208,7 +212,7 @@ class Transport:
                     json=body,
                     headers={"cal-api-version": operation.version},
                     auth=self._auth,
-                    timeout=self._timeouts,
+                    timeout=(min(connect, at_most or connect), min(read, at_most or read)),
                     # A followed redirect turns a POST into a GET, or sends it twice.
                     allow_redirects=False,
                 )

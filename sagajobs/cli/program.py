@@ -16,6 +16,7 @@ from sagajobs.cli.groups import LazyGroup
         "invariants": "sagajobs.cli.invariants:invariants",
         "sweep": "sagajobs.cli.sweep:sweep",
         "webhooks": "sagajobs.cli.webhooks:webhooks",
+        "purge": "sagajobs.cli.purge:purge",
         "settings": "sagajobs.cli.settings:settings",
         "db": "sagajobs.cli.database:db",
         "simulator": "sagajobs.cli.simulator:simulator",

@@ -118,12 +118,20 @@ class Settings(BaseSettings):
         default_factory=_default_home, description="folder for the data of the embedded servers"
     )
     log_level: Annotated[str, AfterValidator(_level)] = Field(default="INFO", description="least level that is logged")
-    saga_enabled: bool = Field(default=True, description="off: book directly, without a saga (no effect yet)")
+    saga_enabled: bool = Field(
+        default=True, description="off: book directly, without a saga; see sagajobs sagas disable"
+    )
     sentry_dsn: Secret | None = Field(default=None, description="where errors are reported (no effect yet)")
     stall_after: Seconds = Field(
         default=15.0, description="seconds that a saga may stand still before the sweep looks at it"
     )
-    sweep_interval: Seconds = Field(default=1.0, description="seconds between two sweeps")
+    sweep_interval: Seconds = Field(default=1.0, description="seconds between two sweeps for sagas that stand still")
+    reconcile_interval: Seconds = Field(
+        default=60.0, description="seconds between two days' bookings compared with Cal.com"
+    )
+    retention_days: Annotated[int, Field(ge=0, le=36500)] = Field(
+        default=90, description="days that ended sagas are kept, 0 for ever; appointments and audit log stay"
+    )
     worker_concurrency: Annotated[int, Field(ge=1)] = Field(
         default=2, description="steps that one worker runs at the same time"
     )

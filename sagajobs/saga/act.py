@@ -131,7 +131,7 @@ class Act:
             StepWrite(
                 step=row,
                 to=to,
-                saga_from=frozenset({SagaState.COMPENSATING}) if undoing else sources(saga_to),
+                saga_from=self.leaving(saga, saga_to),
                 saga_to=saga_to,
                 stage=row.stage,
                 over=over,
@@ -145,7 +145,8 @@ class Act:
             ),
         )
         self._successors = store.successors
-        if review is not None and written.saga_state is SagaState.MANUAL_REVIEW_REQUIRED:
+        # Paused in the same moment, it comes to that when it is resumed, and the case is open already.
+        if review is not None and written.saga_state in (SagaState.MANUAL_REVIEW_REQUIRED, SagaState.PAUSED):
             self._note_review(connection, saga)
         return written
 
@@ -164,6 +165,28 @@ class Act:
             log.critical(
                 "saga %s: its own tables do not show that a person is asked: %s", self.saga_id, type(error).__name__
             )
+
+    def claim(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        to: StepState,
+        event: Lifecycle,
+        **changes: Any,
+    ) -> None:
+        """Write, under a new fence, that the step is this worker's from now on, as `write` does.
+
+        Raises:
+            ClaimLost: likewise, or the saga was paused or turned round since it was looked at: nothing may begin.
+        """
+        written = self.write(connection, saga, row, to, event, bump=True, **changes)
+        if written.saga_state not in ({SagaState.COMPENSATING} if saga.state is SagaState.COMPENSATING else FORWARD):
+            raise ClaimLost(f"saga {self.saga_id} is {written.saga_state} by now")
+
+    def leaving(self, saga: SagaRecord, saga_to: SagaState) -> frozenset[SagaState]:
+        """Return the states in which the saga itself follows the step into `saga_to`."""
+        return frozenset({SagaState.COMPENSATING}) if saga.state is SagaState.COMPENSATING else sources(saga_to)
 
     def record(
         self,

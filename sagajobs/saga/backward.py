@@ -43,7 +43,7 @@ class Backward(Act):
             reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
             return self._undo_locally(connection, saga, record, row, undo, attempt)
         lease = undo.timeout + LEASE_MARGIN if self.step.external else None
-        self.write(
+        self.claim(
             connection,
             record,
             row,
@@ -52,7 +52,6 @@ class Backward(Act):
             undo_attempts=attempt,
             lease=lease,
             next_in=lease,
-            bump=True,
             progress=False,
         )
         connection.commit()

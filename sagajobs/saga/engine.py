@@ -33,8 +33,10 @@ from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
 from sagajobs.saga.handle import SagaHandle
 from sagajobs.saga.locks import Successor
 from sagajobs.saga.records import SagaRecord
+from sagajobs.saga.review import ReviewDesk
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import Store, to_json
+from sagajobs.saga.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,19 @@ class Engine:
         self.database = database
         self.executor = Executor(database, stall_after=stall_after, tell=self._tell)
         self.kinds: dict[str, type[Saga]] = {}
+        self.sweeps: dict[str, Sweep] = {}
         self.publisher: Publisher | None = None
+        self.review = ReviewDesk(self)
+
+    def schedule(self, *sweeps: Sweep) -> None:
+        """Make sweeps known under their names, before the engine gets its canvas: to beat, workers and command line.
+
+        Raises:
+            DefinitionError: another sweep has that name.
+        """
+        for sweep in sweeps:
+            if self.sweeps.setdefault(sweep.name, sweep) is not sweep:
+                raise DefinitionError(f"two sweeps are called {sweep.name!r}: rename one")
 
     def register(self, kind: type[Saga], services: Any = None, *, timeouts: Mapping[str, float] | None = None) -> None:
         """Make a saga known under its name.
@@ -283,8 +297,9 @@ class Engine:
         failed, completed = record.failed_step, record.completed_steps
         why = f" ({record.error['class'].rpartition('.')[2]})" if record.error else ""
         if record.state is SagaState.COMPENSATED:
+            how = f"failed at step {failed}" if failed else "was stopped"
             raise SagaException(
-                f"{what} failed at step {failed}{why} and was undone",
+                f"{what} {how}{why} and was undone",
                 saga_id=record.id,
                 failed_step=failed,
                 completed_steps=completed,

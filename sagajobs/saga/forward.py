@@ -84,7 +84,7 @@ class Forward(Degrade):
         An external step's outcome may be in doubt from now on: it gets a lease, for as long as its call can last.
         """
         lease = self.step.lease if self.step.external else None
-        self.write(
+        self.claim(
             connection,
             saga,
             row,
@@ -92,7 +92,6 @@ class Forward(Degrade):
             Lifecycle.STEP_EXECUTING,
             attempts=attempt,
             lease=lease,
-            bump=True,
             next_in=lease,
             error=dict(row.error or {}) | {"in_doubt": True} if self._in_doubt(row) else None,
         )

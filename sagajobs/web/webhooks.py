@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from typing import NamedTuple
 from pydantic import SecretStr
 from sqlalchemy import exc
 
-from sagajobs import root
 from sagajobs.booking.inbound import Taken, take
 from sagajobs.calcom.errors import WebhookMalformed, WebhookRefused, WebhookTooLarge, WebhookUnsigned
 from sagajobs.calcom.webhooks import MAX_BODY, SIGNATURE_HEADER, read_webhook
@@ -83,7 +83,9 @@ def secret() -> SecretStr:
     Raises:
         ConfigurationError: none is set; without one, anybody could have us follow anything.
     """
-    found = root.settings().calcom_webhook_secret
+    # Imported at the first use: importing it reads the settings, and `sagajobs webhooks --help` must work with wrong
+    # ones. It also wires the sagas, so it comes before any of them is started.
+    found: SecretStr | None = importlib.import_module("sagajobs.root").settings().calcom_webhook_secret
     if found is None:
         variable = variable_of("calcom_webhook_secret")
         raise ConfigurationError(f"{variable}: is missing; set it to the secret that Cal.com's webhook was given")

@@ -117,7 +117,9 @@ def test_a_status_that_does_not_read_as_reverted_is_not_called_so(here, booked, 
             )
         )
         with pytest.raises(PermanentError, match="does not read as it was"):
-            here.revert_appointment_status(session, appointment.id, before, saga_id=appointment_saga(session), reason="")
+            here.revert_appointment_status(
+                session, appointment.id, before, saga_id=appointment_saga(session), reason=""
+            )
         session.rollback()
     accept(app_engine, "appointments")
 

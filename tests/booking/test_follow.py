@@ -14,6 +14,9 @@ from sagajobs.booking.inbound import Taken, take
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.calcom.webhooks import Webhook
 from sagajobs.saga import faultpoints
+from sagajobs.saga.states import UNFINISHED
+from sagajobs.saga.sweep import recover
+from tests.support.broker import HandBroker
 from tests.support.sagas import record
 
 CONFIRMED_FIRST = 7
@@ -376,3 +379,67 @@ def test_a_saga_of_ours_at_work_is_waited_for(booked, simulator, db, row):
         connection.execute(text("UPDATE sagas SET ended_at = saga_now() WHERE name = 'n'"))
     engine.drive(AppointmentFollowSaga, handle.id)
     assert handle.result() == {"changed": True}
+
+
+# --- dying and doubled on the way ---
+
+
+@pytest.fixture
+def broker(app_engine):
+    """Deliver by hand; afterwards the application's own publisher is back."""
+    own = app_engine.publisher
+    app_engine.publisher = HandBroker(app_engine)
+    yield app_engine.publisher
+    app_engine.publisher = own
+
+
+def let_time_pass(engine) -> None:
+    with engine.database.transaction() as connection:
+        connection.execute(text("UPDATE sagas SET next_at = saga_now() WHERE next_at IS NOT NULL"))
+        connection.execute(text("UPDATE saga_steps SET lease_until = NULL, due_at = NULL"))
+
+
+def settle(engine, broker, handle) -> None:
+    """Deliver and sweep until the saga is at rest."""
+    for _ in range(20):
+        broker.drain()
+        if handle.status() not in UNFINISHED:
+            return
+        let_time_pass(engine)
+        recover(engine)
+    raise AssertionError(f"{handle.id} is still {handle.status()}")
+
+
+@pytest.mark.parametrize("dies_at", list(faultpoints.Point))
+@pytest.mark.parametrize("step", ["find_appointment", "see_change", "follow", "invalidate_cache"])
+def test_a_worker_dies_on_the_way(booked, simulator, row, db, app_engine, broker, dies_at, step):
+    made = booked()
+    uid = move(simulator, made)
+    told = webhook("BOOKING_RESCHEDULED", uid, rescheduleUid=made.calcom_v2_booking_id)
+    assert take(told) is Taken.FOLLOWED
+    handle = latest(db)
+    while broker.messages[0].step != step:
+        broker.deliver(0)
+    broker.deliver(0, dies_at=dies_at)
+    assert broker.deaths == 1
+    settle(app_engine, broker, handle)
+    assert handle.result() == {"changed": True}
+    assert (row().calcom_v2_booking_id, row().status) == (uid, "rescheduled")
+    assert [entry.action for entry in audit(db)].count("appointment.followed") == 1
+
+
+def test_every_message_comes_twice_and_the_first_is_lost(booked, simulator, row, db, app_engine, broker):
+    made = booked()
+    simulator.host("cancel", made.calcom_v2_booking_id)
+    take(webhook("BOOKING_CANCELLED", made.calcom_v2_booking_id))
+    handle = latest(db)
+    broker.lose(0)
+    let_time_pass(app_engine)
+    recover(app_engine)
+    while broker.messages:
+        broker.double(0)
+        broker.deliver(0)
+        broker.deliver(len(broker.messages) - 1)
+    settle(app_engine, broker, handle)
+    assert row().status == "cancelled"
+    assert [entry.action for entry in audit(db)].count("appointment.followed") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
@@ -131,4 +132,4 @@ def test_many_at_once_take_turns(worker, booked, simulator, app_engine, db, time
         ),
         {"ids": [handle.id for handle in handles]},
     ).all()
-    assert all(one.ended <= next_one.locked for one, next_one in zip(spans, spans[1:], strict=False))
+    assert all(one.ended <= next_one.locked for one, next_one in pairwise(spans))

@@ -15,7 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 
+from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.gate import Gate
 from sagajobs.calcom.models import NewBooking
 from sagajobs.calcom.shared import Shared
 from tests.support.ownredis import OwnRedis
@@ -287,3 +289,17 @@ def book(simulator, tomorrow):
         return simulator.api("POST", "/v2/bookings", body, key=key, version=version)
 
     return post
+
+
+@pytest.fixture
+def circuit(shared):
+    # Redis keeps whole seconds, so it stays open for one second at least.
+    return Circuit(shared, failures=3, reset=2, longest_call=5)
+
+
+@pytest.fixture
+def guarded(simulator, circuit):
+    """A client behind the circuit."""
+    gate = Gate(circuit=circuit)
+    with CalcomClient(simulator.url, "cal_test_simulator", read_timeout=0.5, gate=gate) as client:
+        yield client

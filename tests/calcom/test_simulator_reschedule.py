@@ -353,7 +353,7 @@ class TestFaultsAndLag:
     ):
         moved = book().json()["data"]["uid"]
         cancelled = book(eventTypeId=2).json()["data"]["uid"]
-        simulator.switch(lag_ms=700, lag_blinds_cancel=True)
+        simulator.switch(lag_ms=2000, lag_blinds_cancel=True)
         while not all(simulator.api("GET", f"/v2/bookings/{uid}").ok for uid in (moved, cancelled)):
             pass
 

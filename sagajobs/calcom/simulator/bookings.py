@@ -90,7 +90,10 @@ async def cancel(state: State, uid: str, body: CancelBody, request_id: str, by: 
         raise plain(400, "Cannot cancel a booking that has already ended")
     # Before the row changes: a receiver that looks the booking up finds it standing.
     await state.deliveries.tell(notices.cancelled(row, state.world, reason=body.reason, by=by.email))
-    row = state.ledger.get(uid) or row
+    row = state.ledger.get(uid)
+    if row is None:
+        # The simulator was reset meanwhile, and what comes after that must not find this booking.
+        raise nest(404, f"Booking with uid={uid} not found")
     _refuse_gone(row)
     cancelled = replace(
         row, status="cancelled", cancellation_reason=body.reason, cancelled_by=by.email, updated_at=state.now
