@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Appointment,
         AppointmentCreationSaga,
         AppointmentFollowSaga,
+        AppointmentSyncSaga,
         BookingRequest,
         Customer,
     )
@@ -44,6 +45,7 @@ __all__ = [
     "Appointment",
     "AppointmentCreationSaga",
     "AppointmentFollowSaga",
+    "AppointmentSyncSaga",
     "BookingRequest",
     "CaseClosed",
     "CaseNotFound",

@@ -6,5 +6,13 @@ from sagajobs.booking.appointment import Appointment
 from sagajobs.booking.creation import AppointmentCreationSaga
 from sagajobs.booking.follow import AppointmentFollowSaga
 from sagajobs.booking.request import BookingRequest, Customer
+from sagajobs.booking.sync import AppointmentSyncSaga
 
-__all__ = ["Appointment", "AppointmentCreationSaga", "AppointmentFollowSaga", "BookingRequest", "Customer"]
+__all__ = [
+    "Appointment",
+    "AppointmentCreationSaga",
+    "AppointmentFollowSaga",
+    "AppointmentSyncSaga",
+    "BookingRequest",
+    "Customer",
+]

@@ -11,6 +11,7 @@ from cachetools import TTLCache
 
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.rehearsal import RehearsalCache
+from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import CalcomError, EventTypeNotFound
 from sagajobs.calcom.models import EventType
@@ -88,18 +89,25 @@ class BookingServices:
         client: returns the Cal.com client; asked at the first use, so that importing a saga needs no settings.
         event_types: Cal.com's event types, remembered for a while.
         cache: what web applications read of appointments.
+        circuit: returns the circuit breaker of calls to Cal.com, None if there is none.
         actor: who the audit trail names.
     """
 
     client: Callable[[], CalcomClient]
     event_types: EventTypes
     cache: AppointmentCache
+    circuit: Callable[[], Circuit | None]
     actor: str = "sagajobs"
 
     @property
     def calcom(self) -> CalcomClient:
         """The Cal.com client."""
         return self.client()
+
+    def conditions(self) -> dict[str, Any]:
+        """Return how Cal.com's circuit stands, for the history of a retry (`Saga.conditions`)."""
+        circuit = self.circuit()
+        return {} if circuit is None else {"circuit": circuit.state()}
 
     def rehearsing(self) -> tuple[Self, list[Mapping[str, Any]]]:
         """Return services that read, and the list on which they put what they would change instead of changing it."""

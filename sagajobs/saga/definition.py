@@ -102,6 +102,12 @@ class Saga(metaclass=_SagaType):
         """
         return ()
 
+    def note_review(self, db: Session) -> None:
+        """Write what the application's own tables are to show of it, in the commit that asks a person about this saga.
+
+        Not called where the code could not take the saga up. Should it fail, the case is opened all the same.
+        """
+
     @classmethod
     def conditions(cls) -> Mapping[str, Any]:
         """Return what is to be on record with every retry: the outside world's state, to learn from later."""
