@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         SagaNotFound,
         TransientError,
     )
-    from sagajobs.root import app, create_appointment, find_appointment
+    from sagajobs.root import app, create_appointment, find_appointment, sync_appointment_to_calcom
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "create_appointment",
     "find_appointment",
     "step",
+    "sync_appointment_to_calcom",
 ]
 
 _HOMES = ("sagajobs.errors", "sagajobs.saga", "sagajobs.booking", "sagajobs.root")
