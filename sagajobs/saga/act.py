@@ -142,6 +142,24 @@ class Act:
         self._successors = store.successors
         return written
 
+    def claim(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        to: StepState,
+        event: Lifecycle,
+        **changes: Any,
+    ) -> None:
+        """Write, under a new fence, that the step is this worker's from now on, as `write` does.
+
+        Raises:
+            ClaimLost: likewise, or the saga was paused or turned round since it was looked at: nothing may begin.
+        """
+        written = self.write(connection, saga, row, to, event, bump=True, **changes)
+        if written.saga_state not in ({SagaState.COMPENSATING} if saga.state is SagaState.COMPENSATING else FORWARD):
+            raise ClaimLost(f"saga {self.saga_id} is {written.saga_state} by now")
+
     def record(
         self,
         connection: Connection,
@@ -157,6 +175,15 @@ class Act:
         written = self.write(connection, saga, row, to, event, **changes)
         self.commit(connection, event, said_attempt, written)
         return written
+
+    def committed(self, connection: Connection) -> None:
+        """Commit a claim, and give the connection back before the work begins.
+
+        The work's result needs one of its own. Many threads that each hold one meanwhile and ask for a second would
+        use up the pool and wait for each other.
+        """
+        connection.commit()
+        connection.close()
 
     def relock(self, connection: Connection, row: StepRecord) -> None:
         """Lock the step's row for the work of a local step that was counted first.

@@ -37,7 +37,7 @@ class Settle(Forward):
             # A look that fails is counted and ends in `_cannot_tell`; so many can only be looks that never came back.
             return self._ask(connection, record, row, {"probes": row.probes})
         to = StepState.UNKNOWN if finder else StepState.RUNNING
-        self.write(
+        self.claim(
             connection,
             record,
             row,
@@ -45,10 +45,9 @@ class Settle(Forward):
             Lifecycle.STEP_PROBED,
             probes=row.probes + 1,
             lease=self.step.lease,
-            bump=True,
             next_in=self.step.lease,
         )
-        connection.commit()
+        self.committed(connection)
         row = claimed(row, to, probes=row.probes + 1)
         if finder is None:
             return self.call(saga, record, row)
