@@ -17,6 +17,7 @@ from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.root import app, engine  # noqa: F401 - `app` is what `celery -A workerapp` looks for
 from sagajobs.saga import faultpoints
 from sagajobs.saga.store import Store
+from tests.support import wide
 from tests.support.sagas import Pivoting, Scripted, World
 
 PLANS = Path(os.environ["PLAN_DIR"])
@@ -52,6 +53,7 @@ def _count(kind: str, what: str) -> None:
 
 for kind in (Scripted, Pivoting):
     engine.register(kind, World(engine))
+wide.register(engine, World(engine))
 faultpoints.install(_die)
 
 if os.environ.get("REQUIRED_STEP_FAILS"):
