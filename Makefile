@@ -9,7 +9,7 @@ TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
 TEST_REDIS_URL ?= redis://127.0.0.1:6379/13
 TEST_BROKER_URLS ?= redis://127.0.0.1:6379/12 amqp://guest:guest@127.0.0.1:5672//
 
-.PHONY: help install demo up test test-servers check format clean
+.PHONY: help install demo up test test-servers bench check format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,11 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 		echo "== broker: $${broker%%:*}"; \
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
 			$(BIN)/pytest -q tests/saga tests/acceptance; \
+	done
+
+bench: install ## Measure what benchmarks/ measures; each prints a table
+	@set -e; for one in benchmarks/[a-z]*.py; do \
+		name=$$(basename $$one .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; \
 	done
 
 check: install ## Lint, types, import rules
