@@ -39,7 +39,7 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 			$(BIN)/pytest -q tests/saga tests/acceptance; \
 	done
 
-bench: install ## Measure what benchmarks/ measures; each prints a table
+bench: install ## Measure what benchmarks/ measures, each a table (sweeps: about 5 min, 4 GB of disk)
 	@set -e; for one in benchmarks/[a-z]*.py; do \
 		name=$$(basename $$one .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; \
 	done

@@ -73,7 +73,8 @@ def _measure(home: Path, sagas: int, appointments: int) -> tuple[list[float], li
         _settle([Contending.enqueue({"appointment": n % appointments}) for n in range(sagas)])
         seconds = time.monotonic() - began
     with engine.database.reading() as connection:
-        handed_on, waited = ([float(row.seconds) for row in connection.execute(query)] for query in (_HANDED_ON, _WAITED))
+        handed_on = [float(row.seconds) for row in connection.execute(_HANDED_ON)]
+        waited = [float(row.seconds) for row in connection.execute(_WAITED)]
     engine.database.close()
     return handed_on, waited, seconds
 

@@ -6,13 +6,15 @@ lost by a deployment's own configuration; see `sagajobs.saga.canvas`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from kombu import Exchange, Queue
 
 from sagajobs.monitoring.logs import FORMAT
 from sagajobs.runtime.settings import Settings
-from sagajobs.saga.canvas import QUEUES, RECOVER, SWEEP_QUEUE
+from sagajobs.saga.canvas import QUEUES, SWEEP_QUEUE
+from sagajobs.saga.sweeps import Sweep
 
 VISIBILITY_TIMEOUT = 900
 """Seconds after which Redis gives out again what a vanished worker held: longer than any task may take."""
@@ -40,12 +42,13 @@ _RABBITMQ = {
 }
 
 
-def celery_defaults(settings: Settings, broker_url: str) -> dict[str, Any]:
+def celery_defaults(settings: Settings, broker_url: str, sweeps: Iterable[Sweep]) -> dict[str, Any]:
     """Return the settings of the Celery app.
 
     Args:
         settings: the application's.
         broker_url: of the broker in use.
+        sweeps: what beat has done, and how often.
     """
     rabbitmq = broker_url.startswith("amqp")
     arguments = {"x-queue-type": "quorum"} if rabbitmq else None
@@ -77,11 +80,11 @@ def celery_defaults(settings: Settings, broker_url: str) -> dict[str, Any]:
         "task_send_sent_event": False,
         "timezone": "UTC",
         "beat_schedule": {
-            "recover": {
-                "task": RECOVER,
-                "schedule": settings.sweep_interval,
-                # A backlog of sweeps is worth no more than one: the late ones are dropped.
-                "options": {"queue": SWEEP_QUEUE, "expires": max(settings.sweep_interval * 5, 10)},
+            sweep.name: {
+                "task": sweep.task,
+                "schedule": sweep.every,
+                "options": {"queue": SWEEP_QUEUE, "expires": sweep.expires},
             }
+            for sweep in sweeps
         },
     }

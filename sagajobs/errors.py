@@ -9,6 +9,9 @@
     ├── IdempotencyConflict           one idempotency key, two different inputs
     ├── SagaNotFound                  no saga has that id
     ├── SagaNotFinished               a wait was over before the saga was
+    ├── CaseNotFound                  no review case has that number
+    ├── CaseClosed                    somebody else was faster with a remedy
+    ├── RemedyRefused                 this remedy makes no sense there; the message says which ones do
     ├── IllegalTransition             the state machine has no such arrow
     ├── ClaimLost                     somebody else owns the step by now: park, write nothing
     ├── ChildError                    (sagajobs.runtime.child) a process of the stack did not come up
@@ -27,13 +30,18 @@
 
     CalcomError                       (sagajobs.calcom.errors) whatever comes from a call to Cal.com
     ├── CalcomUnavailable             is a TransientError: out of reach, or a read that failed
-    ├── CalcomRateLimited             is a Deferred: the quota is used up (429)
+    ├── CalcomDeferred                is a Deferred: not the time for a call
+    │   ├── CalcomRateLimited         Cal.com says so: the quota of the API key is used up (429)
+    │   ├── CalcomQuotaSpent          we say so: this call's share of the quota is used up, nothing was sent
+    │   └── CalcomCircuitOpen         we say so: Cal.com is failing, nothing was sent
     ├── CalcomRefused                 is a PermanentError: the call was refused
     │   ├── InvalidRequest            refused by the client itself, before anything was sent
     │   ├── BadCredentials            the API key is not accepted (401)
     │   ├── BookingNotFound           no booking has that uid (404)
     │   ├── EventTypeNotFound         no event type has that id (404)
-    │   ├── AlreadyCancelled          a cancel of a booking that is cancelled, or was moved
+    │   ├── AlreadyCancelled          a cancel or move of a booking that is cancelled; a cancel of one that was moved
+    │   ├── AlreadyRescheduled        a move of a booking that was moved before, perhaps by us
+    │   ├── AlreadyConfirmed          a confirm or decline of a booking that is confirmed
     │   └── BookingEnded              a cancel of a booking that is over
     ├── CalcomOutcomeUnknown          is an AmbiguousError: sent, and no answer that settles it
     └── RefusalInDoubt                is an AmbiguousRefusal: refused, perhaps on account of our earlier call
@@ -46,6 +54,8 @@ and so does `sagajobs.booking.errors`, with three that are PermanentErrors::
     AlreadyBooked                     Cal.com answered with an earlier booking, which is not this saga's
 
 The four kinds are all that the engine looks at: it never reads a message to decide.
+
+`RehearsalOver` stands outside the tree on purpose: it is no error, and nobody but the engine may catch it.
 """
 
 from __future__ import annotations
@@ -106,12 +116,31 @@ class SagaNotFinished(SagajobsError):
     """The saga had not come to its end when the time to wait for it was over."""
 
 
+class CaseNotFound(SagajobsError):
+    """No review case has that number in this database."""
+
+
+class CaseClosed(SagajobsError):
+    """The review case was settled before, perhaps a moment ago by somebody else; nothing was written."""
+
+
+class RemedyRefused(SagajobsError):
+    """A remedy, or a request to pause, resume or cancel, makes no sense where the saga stands; nothing was written."""
+
+
 class IllegalTransition(SagajobsError):
     """The state machine has no arrow between these two states (docs/design.md, Transitions)."""
 
 
 class ClaimLost(SagajobsError):
     """The fence moved on: another worker owns the step by now, so nothing may be written (SPEC G5)."""
+
+
+class RehearsalOver(BaseException):
+    """A rehearsed step has come to a call that would change something, which is on the list instead of being made.
+
+    No `Exception`, so that a step's own handlers let it pass.
+    """
 
 
 class SagaException(SagajobsError):

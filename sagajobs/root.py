@@ -15,13 +15,20 @@ from celery.utils.imports import cwd_in_path
 
 from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
+from sagajobs.booking.sweeps import booking_sweeps
+from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.gate import Gate
+from sagajobs.calcom.priority import Priority
+from sagajobs.calcom.quota import Quota
+from sagajobs.calcom.shared import Shared
 from sagajobs.celerydefaults import celery_defaults
 from sagajobs.errors import ConfigurationError
 from sagajobs.monitoring import logs
 from sagajobs.runtime.servers import ServerUrls, resolve
 from sagajobs.runtime.settings import Settings
 from sagajobs.saga import Canvas, Database, Engine, set_default_engine
+from sagajobs.saga.sweeps import engine_sweeps
 
 CALL_MARGIN = 2.0
 """Seconds that a call to Cal.com may take beyond its own time-outs before the step's ends it."""
@@ -50,26 +57,66 @@ def servers() -> ServerUrls:
 
 @cache
 def calcom() -> CalcomClient:
-    """Return this process's Cal.com client."""
+    """Return this process's Cal.com client; its calls pass the quota and the circuit breaker of all workers."""
     return _client(settings().calcom_connect_timeout, settings().calcom_read_timeout)
 
 
 @cache
+def quota() -> Quota | None:
+    """Return the quota of calls to Cal.com, or None if none is kept."""
+    if settings().calcom_quota == 0:
+        return None
+    return Quota(_shared(), settings().calcom_quota, delay=settings().calcom_connect_timeout)
+
+
+@cache
+def circuit() -> Circuit | None:
+    """Return the circuit breaker of calls to Cal.com, or None if there is none."""
+    if settings().calcom_circuit_failures == 0:
+        return None
+    return Circuit(
+        _shared(),
+        failures=settings().calcom_circuit_failures,
+        reset=settings().calcom_circuit_reset,
+        longest_call=_call_time(),
+    )
+
+
+@cache
+def _shared() -> Shared:
+    return Shared(lambda: servers().redis, servers().calcom_api_key)
+
+
+@cache
 def _quick_calcom() -> CalcomClient:
-    return _client(min(QUICKLY, settings().calcom_connect_timeout), min(QUICKLY, settings().calcom_read_timeout))
+    quick = _client(min(QUICKLY, settings().calcom_connect_timeout), min(QUICKLY, settings().calcom_read_timeout))
+    # Somebody waits for the answer, in a web request.
+    return quick.at(Priority.NEAR)
 
 
 def _client(connect_timeout: float, read_timeout: float) -> CalcomClient:
     return CalcomClient(
-        servers().calcom, servers().calcom_api_key, connect_timeout=connect_timeout, read_timeout=read_timeout
+        servers().calcom,
+        servers().calcom_api_key,
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        gate=Gate(circuit=circuit(), quota=quota()),
     )
+
+
+def _call_time() -> float:
+    return settings().calcom_connect_timeout + settings().calcom_read_timeout + CALL_MARGIN
 
 
 def _engine() -> Engine:
     engine = Engine(Database(lambda: servers().database), stall_after=settings().stall_after)
-    call = settings().calcom_connect_timeout + settings().calcom_read_timeout + CALL_MARGIN
+    call = _call_time()
     services = BookingServices(client=calcom, event_types=EventTypes(_quick_calcom))
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
+    engine.schedule(
+        *engine_sweeps(interval=settings().sweep_interval, retention_days=settings().retention_days),
+        *booking_sweeps(calcom, reconcile_interval=settings().reconcile_interval),
+    )
     set_default_engine(engine)
     return engine
 
@@ -77,7 +124,8 @@ def _engine() -> Engine:
 def _configuration() -> dict[str, Any]:
     # Celery looks at added defaults before it looks at the configuration that is to go beyond them.
     own = app.loader.conf
-    return {name: value for name, value in celery_defaults(settings(), servers().broker).items() if name not in own}
+    defaults = celery_defaults(settings(), servers().broker, engine.sweeps.values())
+    return {name: value for name, value in defaults.items() if name not in own}
 
 
 engine = _engine()

@@ -16,6 +16,7 @@ from sagajobs.booking.schema import appointments
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import AlreadyCancelled, BookingNotFound, CalcomUnavailable
 from sagajobs.calcom.models import BookingStatus
+from sagajobs.calcom.priority import Priority
 from sagajobs.errors import PermanentError
 
 
@@ -23,11 +24,11 @@ class CalcomCompensationService:
     """Takes back what was done at Cal.com.
 
     Args:
-        client: the Cal.com client.
+        client: the Cal.com client; its calls are charged as undos.
     """
 
     def __init__(self, client: CalcomClient) -> None:
-        self._client = client
+        self._client = client.at(Priority.UNDO)
 
     def cancel_calcom_booking(self, uid: str, reason: str) -> dict[str, Any]:
         """Cancel a booking, wherever it has been moved to, and see that it is cancelled.

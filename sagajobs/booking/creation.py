@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ from sagajobs.booking.outside import (
     CANCEL_REASON,
     METADATA_KEY,
     STANDING,
+    away,
     essence,
     find_made,
     make_booking,
@@ -36,6 +38,7 @@ from sagajobs.booking.schema import staff
 from sagajobs.booking.services import BookingServices
 from sagajobs.calcom.errors import BookingNotFound
 from sagajobs.calcom.models import BookingStatus
+from sagajobs.calcom.priority import Priority
 from sagajobs.errors import EffectGone, InvalidInput
 from sagajobs.saga import Saga, SagaState, StepState, step
 from sagajobs.saga.records import SagaRecord
@@ -55,6 +58,11 @@ class AppointmentCreationSaga(Saga):
     def useful_until(self) -> datetime:
         """Nobody is helped by a booking that is confirmed after its own start."""
         return self.input.start
+
+    @classmethod
+    def rehearse(cls, services: BookingServices) -> tuple[BookingServices, list[Mapping[str, Any]]]:
+        """Read at Cal.com, and change nothing there."""
+        return services.rehearsing()
 
     # --- the steps ---
 
@@ -83,6 +91,7 @@ class AppointmentCreationSaga(Saga):
         timeout=20,
         retry=CALCOM_RETRY,
         adopt=lambda saga: saga.input.calcom_booking_uid is not None,
+        hold=away,
     )
     def book_calcom(self, key: str) -> dict[str, Any]:
         """Book at Cal.com, with our key in the booking's metadata."""
@@ -101,7 +110,7 @@ class AppointmentCreationSaga(Saga):
 
     def _find_adopted(self, uid: str, key: str) -> dict[str, Any] | None:
         try:
-            booking = self.services.calcom.get_booking(uid)
+            booking = self.services.calcom.at(Priority.UNDO).get_booking(uid)
         except BookingNotFound:
             return None
         if booking.status not in STANDING:
@@ -113,6 +122,14 @@ class AppointmentCreationSaga(Saga):
             # Another saga's, perhaps not on record yet: undoing this one would cancel it.
             raise EffectGone(f"booking {uid} was made for another appointment")
         return essence(booking, adopted=True)
+
+    @book_calcom.by_hand
+    def adopt_booking(self, uid: str) -> dict[str, Any]:
+        """Take over a booking that an operator has made or found, if it is the one that was asked for."""
+        found = self._find_adopted(uid, f"{self.id}/book_calcom")
+        if found is None:
+            raise NothingToAdopt(f"Cal.com has no booking {uid}")
+        return found
 
     @book_calcom.record
     def record_booking(self, db: Session, booking: dict[str, Any]) -> None:
@@ -135,7 +152,9 @@ class AppointmentCreationSaga(Saga):
         if made is None:
             return
         note_cancellation(db, made["appointment_id"])
-        self._audit(db, "appointment.booking_cancelled", made["appointment_id"], uids=receipt["uids"])
+        # An operator who says that it is undone has no uids to show, only his name.
+        evidence = {name: receipt[name] for name in ("uids", "by_hand") if name in receipt}
+        self._audit(db, "appointment.booking_cancelled", made["appointment_id"], **evidence)
 
     @step(optional=True)
     def assign_staff(self, db: Session) -> dict[str, Any]:

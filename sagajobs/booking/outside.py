@@ -6,6 +6,7 @@ metadata, and whoever doubts whether a call got through looks for it there.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from sagajobs.booking.errors import AlreadyBooked
@@ -14,6 +15,7 @@ from sagajobs.booking.services import AWAY_FOR, BookingServices
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import BadCredentials, EventTypeNotFound
 from sagajobs.calcom.models import Booking, BookingStatus, NewBooking
+from sagajobs.calcom.priority import Priority
 from sagajobs.errors import Deferred, EffectGone
 from sagajobs.saga import RetryPolicy
 
@@ -35,6 +37,16 @@ LONGEST_TRAIL = 50
 """Moves that are followed from a booking to the one that took its place: more is a circle."""
 
 
+def away(saga: Any) -> float:
+    """Return the seconds for which Cal.com is not called anyway, for a step's `hold`; 0 to go ahead.
+
+    A step's undo and its probe are held as well. So it is asked for the most urgent call: what stops that one (the
+    circuit is open, Cal.com blocks the key) stops all of them.
+    """
+    services: BookingServices = saga.services
+    return services.calcom.at(Priority.UNDO).hold()
+
+
 def make_booking(services: BookingServices, key: str, slot: Slot, customer: Customer) -> dict[str, Any]:
     """Book at Cal.com, with our key in the booking's metadata; return its essence.
 
@@ -46,7 +58,8 @@ def make_booking(services: BookingServices, key: str, slot: Slot, customer: Cust
     event_type = services.event_types.get(slot.event_type_id)
     if event_type is None:
         raise Deferred("Cal.com does not answer", retry_after=AWAY_FOR)
-    booking = services.calcom.create_booking(
+    priority = Priority.of(slot.start, datetime.now(UTC))
+    booking = services.calcom.at(priority).create_booking(
         NewBooking(
             event_type_id=slot.event_type_id,
             start=slot.start,
@@ -74,9 +87,10 @@ def find_made(services: BookingServices, key: str, slot: Slot, customer: Custome
         EffectGone: it was made, and has been cancelled since.
         CalcomError: the look failed.
     """
+    client = services.calcom.at(Priority.UNDO)  # until it has been looked, nobody knows what is booked
     mine = [
         booking
-        for booking in services.calcom.find_bookings(
+        for booking in client.find_bookings(
             event_type_id=slot.event_type_id,
             attendee_email=customer.email,
             after_start=slot.start,
@@ -85,7 +99,7 @@ def find_made(services: BookingServices, key: str, slot: Slot, customer: Custome
         if booking.metadata.get(METADATA_KEY) == key
     ]
     for booking in mine:
-        standing = follow_moves(services.calcom, booking)
+        standing = follow_moves(client, booking)
         if standing.status in STANDING:
             return essence(standing, adopted=False)
     if mine:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from cachetools import TTLCache
 
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import CalcomError, EventTypeNotFound
 from sagajobs.calcom.models import EventType
+from sagajobs.calcom.rehearsal import rehearsing
 
 KNOWN_FOR = 300.0
 """Seconds for which an event type is remembered: a web request should not wait for Cal.com to be checked."""
@@ -94,3 +96,8 @@ class BookingServices:
     def calcom(self) -> CalcomClient:
         """The Cal.com client."""
         return self.client()
+
+    def rehearsing(self) -> tuple[Self, list[Mapping[str, Any]]]:
+        """Return services that read, and the list on which they put what they would change at Cal.com."""
+        calls: list[Mapping[str, Any]] = []
+        return replace(self, client=lambda: rehearsing(self.client(), calls)), calls

@@ -48,11 +48,11 @@ class CalcomUnavailable(CalcomError, TransientError):
     """Nothing was done: Cal.com could not be reached, or it was a read that got no usable answer."""
 
 
-class CalcomRateLimited(CalcomError, Deferred):
-    """Nothing was done: the quota of the API key is used up (a 429 comes before any handler).
+class CalcomDeferred(CalcomError, Deferred):
+    """Nothing was done, as this was not the time for a call; never raised by itself.
 
     Attributes:
-        retry_after: seconds until the quota is there again.
+        retry_after: seconds until it may be the time.
     """
 
     def __init__(
@@ -66,6 +66,18 @@ class CalcomRateLimited(CalcomError, Deferred):
     ) -> None:
         super().__init__(message, status=status, code=code, request_id=request_id)
         self.retry_after = retry_after
+
+
+class CalcomRateLimited(CalcomDeferred):
+    """Cal.com says that the quota of the API key is used up (a 429 comes before any handler)."""
+
+
+class CalcomQuotaSpent(CalcomDeferred):
+    """Nothing was sent: what calls of this priority may use of the quota is used up (`sagajobs.calcom.quota`)."""
+
+
+class CalcomCircuitOpen(CalcomDeferred):
+    """Nothing was sent: Cal.com has been failing, and is left alone for a while (`sagajobs.calcom.circuit`)."""
 
 
 class CalcomRefused(CalcomError, PermanentError):
@@ -93,11 +105,23 @@ class EventTypeNotFound(CalcomRefused):
 
 
 class AlreadyCancelled(CalcomRefused):
-    """A cancel was refused because the booking is cancelled already.
+    """A cancel or a move was refused because the booking is cancelled already.
 
-    The OLD uid of a rescheduled booking gives the same answer while the booking lives on under its new uid:
-    read `Booking.rescheduled_to_uid` before taking this for success.
+    To a cancel, the OLD uid of a rescheduled booking gives the same answer while the booking lives on under its
+    new uid: read `Booking.rescheduled_to_uid` before taking this for success.
     """
+
+
+class AlreadyRescheduled(CalcomRefused):
+    """A move was refused because the booking was moved before and lives on under another uid.
+
+    The earlier move may have been our own, whose answer was lost: read `Booking.rescheduled_to_uid`, and where
+    that booking is, before taking this for a failure.
+    """
+
+
+class AlreadyConfirmed(CalcomRefused):
+    """A confirm or a decline was refused because the booking is confirmed already, perhaps by our own earlier call."""
 
 
 class BookingEnded(CalcomRefused):

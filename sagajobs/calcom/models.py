@@ -8,7 +8,7 @@ about a person.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,6 +24,9 @@ MAX_METADATA_KEYS = 50
 MAX_METADATA_KEY_LENGTH = 40
 MAX_METADATA_VALUE_LENGTH = 500
 
+# Cal.com API v2, POST /v2/bookings/{}/guests: more in one call is a 400.
+MAX_GUESTS = 10
+
 # Booking uids are short uuids. Nothing else may get into a path: an empty uid would turn "get" into "list".
 _UID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -35,6 +38,63 @@ class BookingStatus(StrEnum):
     PENDING = "pending"
     CANCELLED = "cancelled"
     REJECTED = "rejected"
+
+
+class LocationType(StrEnum):
+    """Where a booking can be moved to by API v2; the values are its words."""
+
+    ADDRESS = "address"
+    ATTENDEE_ADDRESS = "attendeeAddress"
+    ATTENDEE_DEFINED = "attendeeDefined"
+    ATTENDEE_PHONE = "attendeePhone"
+    LINK = "link"
+    PHONE = "phone"
+
+
+# Cal.com API v2, PATCH /v2/bookings/{}/location: under which name the place itself is sent.
+_PLACE = {
+    LocationType.ADDRESS: "address",
+    LocationType.ATTENDEE_ADDRESS: "address",
+    LocationType.ATTENDEE_DEFINED: "location",
+    LocationType.ATTENDEE_PHONE: "phone",
+    LocationType.LINK: "link",
+    LocationType.PHONE: "phone",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place for a booking.
+
+    Args:
+        type: what kind of place.
+        place: the address, the URL, the phone number in international form, or free text.
+
+    Raises:
+        InvalidRequest: if there is no place.
+    """
+
+    type: LocationType
+    place: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.place.strip():
+            raise InvalidRequest("a location needs a place: an address, a URL, a phone number or a text")
+
+    def to_json(self) -> dict[str, str]:
+        """Return it as Cal.com wants it."""
+        return {"type": self.type.value, _PLACE[self.type]: self.place}
+
+
+def checked_guests(emails: Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses if they can be added in one call.
+
+    Raises:
+        InvalidRequest: if there are none, or more than `MAX_GUESTS`.
+    """
+    if not 1 <= len(emails) <= MAX_GUESTS:
+        raise InvalidRequest(f"a call adds 1 to {MAX_GUESTS} guests; split what is more")
+    return tuple(emails)
 
 
 def checked_uid(uid: str) -> str:
@@ -181,6 +241,7 @@ class Attendee(_Received):
     phone_number: str | None = Field(default=None, repr=False)
     time_zone: str | None = Field(default=None, repr=False)
     language: str | None = Field(default=None, repr=False)
+    absent: bool | None = None
 
 
 class Booking(_Received):
@@ -191,7 +252,10 @@ class Booking(_Received):
         status: one of `BookingStatus`, or a word that is newer than this package.
         duration: minutes.
         event_type_id: None if the event type is gone.
+        location: an address, a URL, a phone number or a word for one of Cal.com's integrations.
+        absent_host: whether the host was marked as absent; `Attendee.absent` says it of the others.
         metadata: as given at creation; Cal.com has no way to change it afterwards.
+        rescheduling_reason: why this one took the place of another, as was said then.
         rescheduled_from_uid: the booking that this one took the place of.
         rescheduled_to_uid: the booking that took the place of this one, which is then `cancelled`.
         updated_at: None until the first change.
@@ -212,7 +276,10 @@ class Booking(_Received):
     attendees: tuple[Attendee, ...] = ()
     guests: tuple[str, ...] = Field(default=(), repr=False)
     metadata: Annotated[dict[str, Any], BeforeValidator(_empty_for_null)] = Field(default_factory=dict, repr=False)
+    location: str | None = Field(default=None, repr=False)
+    absent_host: bool | None = None
     cancellation_reason: str | None = Field(default=None, repr=False)
+    rescheduling_reason: str | None = Field(default=None, repr=False)
     rescheduled_from_uid: str | None = None
     rescheduled_to_uid: str | None = None
     created_at: AwareDatetime | None = None

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from sagajobs.calcom.errors import (
     AlreadyCancelled,
+    AlreadyConfirmed,
+    AlreadyRescheduled,
     BookingEnded,
     BookingNotFound,
     CalcomOutcomeUnknown,
@@ -34,13 +36,15 @@ class Operation:
     """One call of the API.
 
     Attributes:
-        method: GET, or POST for whatever changes something.
+        method: GET, or POST or PATCH for whatever changes something.
         path: template, with `{}` where an id goes; this is what logs and messages show.
         version: value of `cal-api-version`, or None where the endpoint has no versions.
         not_found: what a 404 about a thing (not about the route) means.
         conflict: what a 409 means.
         refusals: a piece of the server's message, in lower case, to the error it stands for; the first hit
             counts. Only looked at for a 400, whose status alone does not settle the matter.
+        per_minute: calls a minute that the server allows of this operation alone, or None where it counts with
+            all others only.
     """
 
     method: str
@@ -49,6 +53,7 @@ class Operation:
     not_found: type[CalcomError] = CalcomRefused
     conflict: type[CalcomError] = RefusalInDoubt
     refusals: Mapping[str, type[CalcomError]] = field(default_factory=dict)
+    per_minute: int | None = None
 
     @property
     def changes(self) -> bool:
@@ -65,6 +70,18 @@ _BODY_REFUSED: Mapping[str, type[CalcomError]] = {
     "should not exist": CalcomRefused,
 }
 
+# The slot asked for is not free, in the words of creating and of moving a booking.
+_SLOT_REFUSED: Mapping[str, type[CalcomError]] = {
+    "already has booking at this time or is not available": SlotTaken,
+    # The race on the unique key of host, start and end, when the server hides database errors.
+    "an error occurred while querying the database": SlotTaken,
+    "meeting in the past": CalcomRefused,
+    "can't be booked at": CalcomRefused,
+    "error_required_field": CalcomRefused,
+}
+# Cal.com API v2: location, guests and attendees of a booking are limited for themselves, as each sends mail.
+_MAILING_PER_MINUTE = 5
+
 CREATE_BOOKING = Operation(
     method="POST",
     path="/v2/bookings",
@@ -72,14 +89,9 @@ CREATE_BOOKING = Operation(
     not_found=EventTypeNotFound,
     conflict=SlotTaken,
     refusals={
-        "already has booking at this time or is not available": SlotTaken,
-        # The race on the unique key of host, start and end, when the server hides database errors.
-        "an error occurred while querying the database": SlotTaken,
         # The one refusal that is known to come after the booking was committed.
         "missing payment credentials": CalcomOutcomeUnknown,
-        "meeting in the past": CalcomRefused,
-        "can't be booked at": CalcomRefused,
-        "error_required_field": CalcomRefused,
+        **_SLOT_REFUSED,
         **_BODY_REFUSED,
     },
 )
@@ -97,6 +109,50 @@ CANCEL_BOOKING = Operation(
         "invalid seatuid": CalcomRefused,
         **_BODY_REFUSED,
     },
+)
+RESCHEDULE_BOOKING = Operation(
+    method="POST",
+    path="/v2/bookings/{}/reschedule",
+    version=BOOKINGS_VERSION,
+    # Also said of a booking that exists and was declined.
+    not_found=BookingNotFound,
+    conflict=SlotTaken,
+    refusals={
+        "cancelled and rescheduled already": AlreadyRescheduled,
+        "because it has been cancelled": AlreadyCancelled,
+        **_SLOT_REFUSED,
+        **_BODY_REFUSED,
+    },
+)
+CONFIRM_BOOKING = Operation(
+    method="POST",
+    path="/v2/bookings/{}/confirm",
+    version=BOOKINGS_VERSION,
+    not_found=BookingNotFound,
+    refusals={"already confirmed": AlreadyConfirmed},
+)
+DECLINE_BOOKING = Operation(
+    method="POST",
+    path="/v2/bookings/{}/decline",
+    version=BOOKINGS_VERSION,
+    not_found=BookingNotFound,
+    refusals={"already confirmed": AlreadyConfirmed, **_BODY_REFUSED},
+)
+SET_LOCATION = Operation(
+    method="PATCH",
+    path="/v2/bookings/{}/location",
+    version=BOOKINGS_VERSION,
+    not_found=BookingNotFound,
+    refusals=_BODY_REFUSED,
+    per_minute=_MAILING_PER_MINUTE,
+)
+ADD_GUESTS = Operation(
+    method="POST",
+    path="/v2/bookings/{}/guests",
+    version=BOOKINGS_VERSION,
+    not_found=BookingNotFound,
+    refusals=_BODY_REFUSED,
+    per_minute=_MAILING_PER_MINUTE,
 )
 GET_BOOKING = Operation(
     method="GET",

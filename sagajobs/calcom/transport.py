@@ -27,6 +27,7 @@ from sagajobs.calcom.errors import (
     CalcomRefused,
     CalcomUnavailable,
 )
+from sagajobs.calcom.models import Booking
 from sagajobs.calcom.privacy import private_queries
 from sagajobs.errors import ConfigurationError
 
@@ -75,6 +76,20 @@ class Answer:
         if uid is not None and getattr(value, "uid", None) != uid:
             raise self._unreadable("another booking than the one asked for")
         return value
+
+    def parse_successor(self, uid: str) -> Booking:
+        """Return the booking that took the place of another.
+
+        Args:
+            uid: of the other.
+
+        Raises:
+            CalcomOutcomeUnknown: if it is anything else, or still the old booking.
+        """
+        booking = self.parse(Booking)
+        if booking.uid == uid or booking.rescheduled_from_uid not in {None, uid}:
+            raise self._unreadable("not the booking that took the place of the one asked for")
+        return booking
 
     def parse_list(self, kind: type[_Value]) -> list[_Value]:
         """Return the answer's values; one that cannot be read spoils the list: it may be the one looked for.
@@ -144,6 +159,7 @@ class Transport:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         personal: tuple[str, ...] = (),
+        at_most: float | None = None,
     ) -> Answer:
         """Send one call, once.
 
@@ -153,12 +169,13 @@ class Transport:
             query: its parameters; never logged.
             body: sent as JSON; never logged.
             personal: what the call says about people, to be kept out of errors.
+            at_most: seconds to connect and to answer, each, where the client's own are too long.
 
         Raises:
             CalcomError: one of its subclasses, if the answer is anything but a 2xx.
         """
         started = time.monotonic()
-        outcome = self._send(operation, ref, query, body)
+        outcome = self._send(operation, ref, query, body, at_most)
         milliseconds = round((time.monotonic() - started) * 1000)
         # Raised here, where no exception of the HTTP library is being handled: theirs quote URLs and headers,
         # and would hang on ours as its context.
@@ -183,7 +200,9 @@ class Transport:
         ref: str,
         query: Mapping[str, str] | None,
         body: Mapping[str, Any] | None,
+        at_most: float | None,
     ) -> requests.Response | CalcomError:
+        connect, read = self._timeouts
         try:
             with private_queries():
                 return self._session().request(
@@ -193,7 +212,7 @@ class Transport:
                     json=body,
                     headers={"cal-api-version": operation.version},
                     auth=self._auth,
-                    timeout=self._timeouts,
+                    timeout=(min(connect, at_most or connect), min(read, at_most or read)),
                     # A followed redirect turns a POST into a GET, or sends it twice.
                     allow_redirects=False,
                 )

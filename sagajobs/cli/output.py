@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -88,3 +88,14 @@ def span(seconds: float | None) -> str:
 def moment(at: datetime | None) -> str:
     """Say when something was, with its offset from UTC."""
     return "-" if at is None else at.isoformat(sep=" ", timespec="seconds")
+
+
+def pairs(value: Any) -> str:
+    """Write JSON as a person reads it."""
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={pairs(inner) if inner is not None else None}" for key, inner in value.items())
+    if isinstance(value, list):
+        return "[" + ", ".join(map(pairs, value)) + "]"
+    return str(value)

@@ -138,7 +138,7 @@ _EVENTS = text("""
 """)
 
 _REVIEWS = text("""
-    SELECT step, reason, evidence, urgent_at, opened_at, closed_at, closed_by, resolution
+    SELECT id, step, reason, evidence, urgent_at, opened_at, closed_at, closed_by, resolution, why
     FROM review_cases WHERE saga_id = CAST(:id AS uuid) ORDER BY id
 """)
 

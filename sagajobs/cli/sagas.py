@@ -12,7 +12,16 @@ from sagajobs.cli.groups import LazyGroup
     commands_at={
         "list": "sagajobs.cli.listing:list_sagas",
         "show": "sagajobs.cli.timeline:show",
+        "review": "sagajobs.cli.review:review",
+        "explain": "sagajobs.cli.review:explain",
+        "retry": "sagajobs.cli.review:retry",
+        "skip": "sagajobs.cli.review:skip",
+        "resolve": "sagajobs.cli.review:resolve",
+        "abandon": "sagajobs.cli.review:abandon",
+        "pause": "sagajobs.cli.control:pause",
+        "resume": "sagajobs.cli.control:resume",
+        "cancel": "sagajobs.cli.control:cancel",
     },
 )
 def sagas() -> None:
-    """Look at sagas: which there are, and what happened to one."""
+    """Look at sagas, settle what waits for a person, and stop what is under way."""

@@ -1,27 +1,47 @@
-"""`sweep`: one recovery sweep, without beat."""
+"""`sweep`: a sweep now, without beat."""
 
 from __future__ import annotations
 
 import click
 
 from sagajobs.cli.application import engine, ready_database, settings
-from sagajobs.cli.output import json_option, print_json
+from sagajobs.cli.output import json_option, print_json, print_table, span
 from sagajobs.runtime.reachability import check_reachable
-from sagajobs.saga.sweep import recover
+from sagajobs.saga.sweeps import Sweep, run
+from sagajobs.saga.sweeps.standard import RECOVER
 
 
 @click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Run every sweep there is.")
 @json_option
-def sweep(*, as_json: bool) -> None:
-    """Hint again at the sagas that have stood still, as beat has it done every second.
+def sweep(*, names: tuple[str, ...], every: bool, as_json: bool) -> None:
+    """Run sweeps once, as beat has them run all the time; with no NAME, the recovery of sagas that stand still.
 
-    It carries nothing out itself, so it may run beside beat and other sweeps; workers do the work.
+    Each may run beside beat and other sweeps. Names: recover, review, purge, invariants, reconcile.
     """
+    chosen = _chosen(names, every=every)
     ready_database()
-    # A hint without a broker would be counted and lost, with a line in the log only.
-    check_reachable(settings(), "broker")
-    hinted = recover(engine())
+    if any(one.publishes for one in chosen):
+        # A hint without a broker would be counted and lost, with a line in the log only.
+        check_reachable(settings(), "broker")
+    noted = {one.name: run(engine(), one) for one in chosen}
     if as_json:
-        print_json({"hinted": hinted})
+        print_json({name: {"found": one.found, "seconds": one.seconds} for name, one in noted.items()})
     else:
-        click.echo(f"{hinted} saga{'' if hinted == 1 else 's'} hinted at")
+        print_table(
+            ("sweep", "found", "took"),
+            [(one.name, f"{noted[one.name].found} {one.what}", span(noted[one.name].seconds)) for one in chosen],
+        )
+
+
+def _chosen(names: tuple[str, ...], *, every: bool) -> list[Sweep]:
+    known = engine().sweeps
+    if every and names:
+        raise click.UsageError("give names or --all, not both")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise click.UsageError(f"there is no sweep {unknown[0]!r}: choose from {', '.join(known)}")
+    if every:
+        return list(known.values())
+    return [known[name] for name in dict.fromkeys(names or (RECOVER,))]

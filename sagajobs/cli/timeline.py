@@ -10,8 +10,11 @@ from sqlalchemy import RowMapping
 
 from sagajobs.cli import queries
 from sagajobs.cli.application import engine, ready_database
-from sagajobs.cli.output import json_option, moment, print_json, print_table, span
+from sagajobs.cli.output import json_option, moment, pairs, print_json, print_table, span
 from sagajobs.saga import SagaHandle, StepState
+
+_PRIVATE_DETAIL = ("who", "why", "reference")
+"""What is shown of an operator's act with `--private` only: he may have named a customer."""
 
 _PUBLIC_ERROR = ("step", "class", "kind", "attempt", "refused")
 """What may be shown of an error without `--private`: its message may quote a customer."""
@@ -19,9 +22,7 @@ _PUBLIC_ERROR = ("step", "class", "kind", "attempt", "refused")
 
 @click.command()
 @click.argument("saga_id", metavar="ID")
-@click.option(
-    "--private", is_flag=True, help="Show input, results and messages of errors, too: they may be about a customer."
-)
+@click.option("--private", is_flag=True, help="Show input, results, messages of errors and who did what by hand, too.")
 @json_option
 def show(*, saga_id: str, private: bool, as_json: bool) -> None:
     """Show a saga: where it stands, its steps, and its history.
@@ -53,7 +54,7 @@ def _document(
     *,
     private: bool,
 ) -> dict[str, Any]:
-    hidden = set() if private else {"input", "idempotency_key", "output", "evidence", "closed_by", "resolution"}
+    hidden = set() if private else {"input", "idempotency_key", "output", "evidence", "closed_by", "why"}
 
     def shown(row: RowMapping) -> dict[str, Any]:
         return {
@@ -65,9 +66,15 @@ def _document(
     return {
         **shown(saga),
         "steps": [shown(row) for row in steps],
-        "events": [shown(row) for row in events],
+        "events": [{**shown(row), "detail": _detail(row["detail"], private=private)} for row in events],
         "reviews": [shown(row) for row in reviews],
     }
+
+
+def _detail(detail: Mapping[str, Any] | None, *, private: bool) -> dict[str, Any] | None:
+    if detail is None:
+        return None
+    return {key: value for key, value in detail.items() if private or key not in _PRIVATE_DETAIL}
 
 
 def _error(error: Mapping[str, Any] | None, *, private: bool) -> dict[str, Any] | None:
@@ -98,7 +105,7 @@ def _print(document: dict[str, Any], *, private: bool) -> None:
     for step in document["steps"]:
         for name in ("receipt", "output"):
             if step.get(name) is not None:
-                click.echo(f"{step['name']}, {'undone' if name == 'receipt' else 'result'}: {_pairs(step[name])}")
+                click.echo(f"{step['name']}, {'undone' if name == 'receipt' else 'result'}: {pairs(step[name])}")
     click.echo()
     print_table(
         ("after", "event", "step", "attempt", "detail"),
@@ -108,7 +115,7 @@ def _print(document: dict[str, Any], *, private: bool) -> None:
                 event["event"],
                 event["step"] or "-",
                 str(event["attempt"] or "-"),
-                _pairs(event["detail"]),
+                pairs(event["detail"]),
             )
             for event in document["events"]
         ],
@@ -132,10 +139,10 @@ def _header(document: dict[str, Any], *, private: bool) -> list[str]:
     if document["next_at"]:
         facts["next look"] = f"in {span((document['next_at'] - document['now']).total_seconds())}"
     for review in document["reviews"]:
-        closed = f", closed {moment(review['closed_at'])}" if review["closed_at"] else ", open"
+        closed = f", {review['resolution']} {moment(review['closed_at'])}" if review["closed_at"] else ", open"
         facts["review"] = f"{review['reason']} (since {moment(review['opened_at'])}{closed})"
     if private:
-        facts["input"] = _pairs(document["input"])
+        facts["input"] = pairs(document["input"])
     width = max(map(len, facts))
     return [f"{name.ljust(width)}  {value}" for name, value in facts.items()]
 
@@ -157,14 +164,3 @@ def _waiting(step: Mapping[str, Any]) -> str:
     if step["state"] in (StepState.WAITING, StepState.UNKNOWN) and (step["due_in"] or 0) > 0:
         return f"due in {span(step['due_in'])}"
     return "-"
-
-
-def _pairs(value: Any) -> str:
-    """Write JSON as a person reads it."""
-    if value is None:
-        return "-"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_pairs(inner) if inner is not None else None}" for key, inner in value.items())
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_pairs, value)) + "]"
-    return str(value)

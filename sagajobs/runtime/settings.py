@@ -107,6 +107,13 @@ class Settings(BaseSettings):
     )
     calcom_connect_timeout: Seconds = Field(default=3.0, description="seconds to reach Cal.com")
     calcom_read_timeout: Seconds = Field(default=15.0, description="seconds to wait for Cal.com's answer")
+    calcom_quota: Annotated[int, Field(ge=0)] = Field(
+        default=120, description="calls a minute that Cal.com takes from the key, all workers together; 0: not counted"
+    )
+    calcom_circuit_failures: Annotated[int, Field(ge=0)] = Field(
+        default=5, description="failed calls in a row after which Cal.com is left alone for a while; 0: never"
+    )
+    calcom_circuit_reset: Seconds = Field(default=30.0, description="seconds for which it then is left alone")
     home: Annotated[Path, AfterValidator(_absolute)] = Field(
         default_factory=_default_home, description="folder for the data of the embedded servers"
     )
@@ -116,7 +123,13 @@ class Settings(BaseSettings):
     stall_after: Seconds = Field(
         default=15.0, description="seconds that a saga may stand still before the sweep looks at it"
     )
-    sweep_interval: Seconds = Field(default=1.0, description="seconds between two sweeps")
+    sweep_interval: Seconds = Field(default=1.0, description="seconds between two sweeps for sagas that stand still")
+    reconcile_interval: Seconds = Field(
+        default=60.0, description="seconds between two days' bookings compared with Cal.com"
+    )
+    retention_days: Annotated[int, Field(ge=0, le=36500)] = Field(
+        default=90, description="days that ended sagas are kept, 0 for ever; appointments and audit log stay"
+    )
     worker_concurrency: Annotated[int, Field(ge=1)] = Field(
         default=2, description="steps that one worker runs at the same time"
     )

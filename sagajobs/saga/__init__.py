@@ -10,13 +10,17 @@ from sagajobs.saga.engine import Engine
 from sagajobs.saga.handle import SagaHandle, default_engine, set_default_engine
 from sagajobs.saga.orchestrator import SagaOrchestrator
 from sagajobs.saga.policy import RetryPolicy
+from sagajobs.saga.remedies import Remedy
+from sagajobs.saga.review import ReviewDesk
 from sagajobs.saga.states import SagaState, StepState
 
 __all__ = [
     "Canvas",
     "Database",
     "Engine",
+    "Remedy",
     "RetryPolicy",
+    "ReviewDesk",
     "Saga",
     "SagaHandle",
     "SagaOrchestrator",

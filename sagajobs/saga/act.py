@@ -126,7 +126,7 @@ class Act:
             StepWrite(
                 step=row,
                 to=to,
-                saga_from=frozenset({SagaState.COMPENSATING}) if undoing else sources(saga_to),
+                saga_from=self.leaving(saga, saga_to),
                 saga_to=saga_to,
                 stage=row.stage,
                 over=over,
@@ -159,6 +159,10 @@ class Act:
         written = self.write(connection, saga, row, to, event, bump=True, **changes)
         if written.saga_state not in ({SagaState.COMPENSATING} if saga.state is SagaState.COMPENSATING else FORWARD):
             raise ClaimLost(f"saga {self.saga_id} is {written.saga_state} by now")
+
+    def leaving(self, saga: SagaRecord, saga_to: SagaState) -> frozenset[SagaState]:
+        """Return the states in which the saga itself follows the step into `saga_to`."""
+        return frozenset({SagaState.COMPENSATING}) if saga.state is SagaState.COMPENSATING else sources(saga_to)
 
     def record(
         self,

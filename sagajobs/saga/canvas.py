@@ -24,7 +24,7 @@ from sagajobs.saga.definition import Saga
 from sagajobs.saga.executor import UNDO_BUDGET
 from sagajobs.saga.faultpoints import Point, reached
 from sagajobs.saga.shape import COMPENSATE
-from sagajobs.saga.sweep import recover
+from sagajobs.saga.sweeps.sweep import LONGEST, Sweep, run
 
 if TYPE_CHECKING:
     from sagajobs.saga.engine import Engine
@@ -40,9 +40,6 @@ QUEUES = (STEP_QUEUE, COMPENSATE_QUEUE, SWEEP_QUEUE, WOKEN_QUEUE)
 
 So have sagas that were handed a lock: they hold it already, and others wait for them.
 """
-
-RECOVER = "saga.recover"
-"""Name of the sweep's task, for the beat schedule."""
 
 _QUICKLY = {"max_retries": 2, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
 """How long a publisher tries: not long, as a web request may wait for it and the sweep sends the hint again."""
@@ -93,7 +90,8 @@ class Canvas:
         self._queues: dict[str, str] = {}
         for kind in engine.kinds.values():
             self.add(kind)
-        self._task(RECOVER, _recover_body(engine), queue=SWEEP_QUEUE, time_limit=300)
+        for sweep in engine.sweeps.values():
+            self._task(sweep.task, _sweep_body(engine, sweep), queue=SWEEP_QUEUE, time_limit=LONGEST)
         engine.publisher = self
 
     # --- publishing ---
@@ -196,14 +194,24 @@ def _compensate_body(engine: Engine, kind: type[Saga]) -> Callable[..., None]:
     return body
 
 
-def _recover_body(engine: Engine) -> Callable[..., None]:
+def _sweep_body(engine: Engine, sweep: Sweep) -> Callable[..., None]:
     def body(_task: Task) -> None:
         try:
-            recover(engine)
-        except DBAPIError as error:
-            log.warning("the sweep found no database (%s); the next one tries again", type(error).__name__)
+            run(engine, sweep)
+        except Exception as error:  # noqa: BLE001 - what it says may quote a customer: it goes no further
+            _leave_to_next(sweep, error)
 
     return body
+
+
+def _leave_to_next(sweep: Sweep, error: Exception) -> None:
+    """Say that a sweep broke off; what it has done stands, and the next one goes on."""
+    name = type(error).__name__
+    if isinstance(error, DBAPIError):
+        log.warning("sweep %s found no database (%s); the next one tries again", sweep.name, name)
+        return
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s in sweep %s; the next one tries again\n%s", name, sweep.name, frames)
 
 
 def _report(task: Task, saga_id: str, outcome: Outcome) -> None:

@@ -17,6 +17,9 @@ A step is declared by decorating a method of a `Saga`; the names that the decora
     @cancel.record
     def note_cancel(self, db, receipt): ...
 
+    @book.by_hand
+    def adopt(self, reference): ...     # an operator says that he did it: what he refers to, as the step's result
+
     @book.degradation(retry=HOURLY)
     def mark_for_retry(self, db, error): ...    # instead of failing: say so here, and go on trying, slowly
 
@@ -156,6 +159,7 @@ class Step:
     finder: Probe | None = None
     undo: Undo | None = None
     note: Method | None = None
+    taker: Method | None = None
     degraded: Degradation | None = None
     item: int | None = None
     stage: int = field(default=-1, init=False)
@@ -266,6 +270,15 @@ class Step:
     def record(self, method: Method) -> Method:
         """Declare local writes `(self, db, result)` that are committed together with an external step's result."""
         self.note = method
+        return method
+
+    def by_hand(self, method: Method) -> Method:
+        """Declare what makes the step's result of what an operator refers to who has done it by hand.
+
+        It takes `(self, reference)` and looks the reference up outside; it raises `PermanentError` or `InvalidInput` if
+        it does not fit. Without it the result is `{"reference": ...}`.
+        """
+        self.taker = method
         return method
 
     def degradation(self, *, retry: RetryPolicy) -> Callable[[Method], Method]:

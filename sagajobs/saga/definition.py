@@ -108,6 +108,22 @@ class Saga(metaclass=_SagaType):
         """Return what is to be on record with every retry: the outside world's state, to learn from later."""
         return {}
 
+    @classmethod
+    def rehearse(cls, services: Any) -> tuple[Any, list[Mapping[str, Any]]] | None:  # noqa: ARG003 - for overriders
+        """Return services with which a step can be rehearsed, so that an operator sees what it would do.
+
+        They read the outside world as usual. A call that would change something they put on a list instead of making
+        it, as a mapping with `method`, `path`, `body`, and `masked` (the body without what is about a person), and
+        raise `RehearsalOver`.
+
+        Args:
+            services: the ordinary ones.
+
+        Returns:
+            The services and their list; None, the default, if nothing of this kind can be rehearsed.
+        """
+        return None
+
     def result(self, db: Session) -> Any:  # noqa: ARG002 - for those who override it
         """Return what `run` and `SagaHandle.result` give the caller of a completed saga: by default all results."""
         return dict(self.results)

@@ -33,8 +33,10 @@ from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
 from sagajobs.saga.handle import SagaHandle
 from sagajobs.saga.locks import Successor
 from sagajobs.saga.records import SagaRecord
+from sagajobs.saga.review import ReviewDesk
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import Store, to_json
+from sagajobs.saga.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,19 @@ class Engine:
         self.database = database
         self.executor = Executor(database, stall_after=stall_after, tell=self._tell)
         self.kinds: dict[str, type[Saga]] = {}
+        self.sweeps: dict[str, Sweep] = {}
         self.publisher: Publisher | None = None
+        self.review = ReviewDesk(self)
+
+    def schedule(self, *sweeps: Sweep) -> None:
+        """Make sweeps known under their names: to beat, to the workers and to the command line.
+
+        Raises:
+            DefinitionError: another sweep has that name.
+        """
+        for sweep in sweeps:
+            if self.sweeps.setdefault(sweep.name, sweep) is not sweep:
+                raise DefinitionError(f"two sweeps are called {sweep.name!r}: rename one")
 
     def register(self, kind: type[Saga], services: Any = None, *, timeouts: Mapping[str, float] | None = None) -> None:
         """Make a saga known under its name.

@@ -33,6 +33,12 @@ class Lifecycle(StrEnum):
     SAGA_COMPENSATED = "saga_compensated"
     SAGA_HINTED = "saga_hinted"
     REVIEW_REQUIRED = "review_required"
+    REVIEW_CLOSED = "review_closed"
+    SAGA_PAUSED = "saga_paused"
+    SAGA_RESUMED = "saga_resumed"
+    SAGA_CANCELLED = "saga_cancelled"
+    SAGA_ABANDONED = "saga_abandoned"
+    REVIEW_OVERDUE = "review_overdue"
 
 
 class _Sentence(NamedTuple):
@@ -58,6 +64,12 @@ _SENTENCES = {
     Lifecycle.SAGA_COMPENSATED: _Sentence(logging.WARNING, "Saga compensated"),
     Lifecycle.SAGA_HINTED: _Sentence(logging.INFO, "Saga hinted at by the sweep"),
     Lifecycle.REVIEW_REQUIRED: _Sentence(logging.CRITICAL, "CRITICAL: Manual review required"),
+    Lifecycle.REVIEW_CLOSED: _Sentence(logging.WARNING, "Manual review settled"),
+    Lifecycle.SAGA_PAUSED: _Sentence(logging.WARNING, "Saga paused"),
+    Lifecycle.SAGA_RESUMED: _Sentence(logging.WARNING, "Saga resumed"),
+    Lifecycle.SAGA_CANCELLED: _Sentence(logging.WARNING, "Saga cancelled, it is undone"),
+    Lifecycle.SAGA_ABANDONED: _Sentence(logging.ERROR, "Saga abandoned unsolved"),
+    Lifecycle.REVIEW_OVERDUE: _Sentence(logging.CRITICAL, "CRITICAL: Manual review overdue"),
 }
 
 

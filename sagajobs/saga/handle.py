@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sagajobs.errors import ConfigurationError, SagaNotFinished
+from sagajobs.saga import control
 from sagajobs.saga.states import UNFINISHED, SagaState
 from sagajobs.saga.store import Store
 
@@ -91,6 +92,18 @@ class SagaHandle:
                 raise SagaNotFinished(f"saga {self.id} is still {state} after {timeout:g} s")
             pause.wait(min(poll, left))
             poll = min(poll * 1.5, LAST_POLL)
+
+    def pause(self, *, who: str, why: str) -> SagaState:
+        """Let nothing more of it begin until it is resumed; see `control.pause`."""
+        return control.pause(self.engine, self.id, who=who, why=why)
+
+    def resume(self, *, who: str, why: str) -> SagaState:
+        """Let it go on where it was paused; see `control.resume`."""
+        return control.resume(self.engine, self.id, who=who, why=why)
+
+    def cancel(self, *, who: str, why: str) -> SagaState:
+        """Undo it as if it had failed; see `control.cancel`."""
+        return control.cancel(self.engine, self.id, who=who, why=why)
 
     def result(self) -> Any:
         """Return what the completed saga came to.

@@ -158,6 +158,7 @@ Index(
     unique=True,
     postgresql_where=review_cases.c.closed_at.is_(None),
 )
+Index("ix_review_cases_saga_id", review_cases.c.saga_id)
 for _due in (review_cases.c.look_at, review_cases.c.alert_at):
     Index(f"ix_review_cases_{_due.name}", _due, postgresql_where=review_cases.c.closed_at.is_(None))
 

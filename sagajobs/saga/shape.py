@@ -207,6 +207,7 @@ def _check_methods(where: str, step: Step) -> None:
     items = 0 if step.each is None else 1
     _check_arguments(where, step.method, 1 + items)
     _check_arguments(where, step.note, 2 + items)
+    _check_arguments(where, step.taker, 1 + items)
     if step.degraded is not None:
         _check_arguments(where, step.degraded.mark, 2 + items)
     if step.finder is not None:

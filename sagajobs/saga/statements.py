@@ -8,6 +8,21 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+FIRST_LOOK = 60
+"""Seconds after which a review case is re-examined for the first time: what failed a moment ago still does."""
+
+RESPONSE_TIME = 900
+"""Seconds within which somebody should settle a review case, before he is alerted again."""
+
+URGENT_BEFORE = 3600
+"""Seconds before the saga loses its use (the appointment begins) at which he is alerted in any case."""
+
+_CASE_TIMES = f"""
+    saga_now() + interval '{FIRST_LOOK} s',
+    greatest(saga_now(), least(saga_now() + interval '{RESPONSE_TIME} s', useful_until - interval '{URGENT_BEFORE} s'))
+"""
+"""When a new case is looked at again, and alerted about again; `least` passes over an unknown `useful_until`."""
+
 START = text("""
     WITH saga AS (
         INSERT INTO sagas
@@ -69,7 +84,7 @@ SKIP LOCKED: a local step in work holds its row, and a duplicate delivery must n
 then sees no step (`step_name` is null) and ends.
 """
 
-WRITE = text("""
+WRITE = text(f"""
     WITH step AS (
         UPDATE saga_steps SET
             state = :to, attempts = :attempts, undo_attempts = :undo_attempts, probes = :probes, absences = :absences,
@@ -90,6 +105,11 @@ WRITE = text("""
                 WHEN NOT g.state = ANY(:only_from) THEN g.state
                 WHEN :over AND g.open_steps <= 1 AND :next_open = 0 THEN 'completed'
                 ELSE :saga_to END,
+            paused_from = CASE
+                WHEN NOT g.paused_from = ANY(:only_from) THEN g.paused_from
+                WHEN g.paused_from IS NULL THEN NULL
+                WHEN :over AND g.open_steps <= 1 AND :next_open = 0 THEN 'completed'
+                ELSE :saga_to END,
             stage = CASE WHEN :over AND g.open_steps <= 1 THEN :stage + 1 ELSE g.stage END,
             open_steps = CASE
                 WHEN NOT :over THEN g.open_steps
@@ -102,6 +122,7 @@ WRITE = text("""
                 WHEN NOT g.state = ANY(:only_from) THEN
                     CASE WHEN g.next_at IS NULL THEN NULL ELSE saga_now() END
                 WHEN :over AND g.open_steps <= 1 AND :next_open = 0 THEN NULL
+                WHEN CAST(:next_in AS float) IS NULL THEN NULL
                 WHEN :joins AND NOT (:over AND g.open_steps <= 1) THEN
                     least(g.next_at, saga_now() + make_interval(secs => :next_in))
                 ELSE saga_now() + make_interval(secs => :next_in) END,
@@ -110,7 +131,7 @@ WRITE = text("""
                 THEN saga_now() ELSE g.ended_at END,
             updated_at = saga_now()
         FROM step WHERE g.id = step.saga_id
-        RETURNING g.id, g.state, g.stage
+        RETURNING g.id, g.state, g.stage, coalesce(g.paused_from, g.state) AS meant
     ), event AS (
         INSERT INTO saga_events (saga_id, event, step, attempt, fence, detail)
         SELECT step.saga_id, e.event, e.step, e.attempt, step.fence, e.detail
@@ -118,21 +139,26 @@ WRITE = text("""
             AS e(event text, step text, attempt smallint, detail jsonb, only_if text)
         WHERE e.only_if IS NULL OR e.only_if = saga.state
     ), review AS (
-        INSERT INTO review_cases (saga_id, step, reason, evidence, urgent_at)
-        SELECT step.saga_id, :step, r.reason, r.evidence, (SELECT useful_until FROM sagas WHERE id = step.saga_id)
-        FROM step, saga, jsonb_to_record(CAST(:review AS jsonb)) AS r(reason text, evidence jsonb)
-        WHERE saga.state = 'manual_review_required' AND r.reason IS NOT NULL
+        INSERT INTO review_cases (saga_id, step, reason, evidence, was, urgent_at, look_at, alert_at)
+        SELECT old.id, :step, r.reason, r.evidence,
+            CASE WHEN coalesce(old.paused_from, old.state) = ANY(:only_from) THEN coalesce(old.paused_from, old.state)
+                ELSE (CAST(:only_from AS text[]))[1] END,
+            old.useful_until, {_CASE_TIMES}
+        FROM saga JOIN sagas old USING (id),
+            jsonb_to_record(CAST(:review AS jsonb)) AS r(reason text, evidence jsonb)
+        WHERE saga.meant = 'manual_review_required' AND old.ended_at IS NULL AND r.reason IS NOT NULL
         ON CONFLICT (saga_id) WHERE closed_at IS NULL DO NOTHING
     )
     SELECT saga.state, saga.stage, step.fence,
         EXISTS (SELECT FROM saga_locks l WHERE l.saga_id = saga.id) AS locking
     FROM saga, step
-""")
-"""The only statement that changes a step: fenced, with the saga's own progress and the history in one go.
+""")  # noqa: S608 - no value in it
+"""The only statement by which a worker changes a step: fenced, with the saga's own progress and the history in one go.
 
 No row: the claim is lost. `:only_from` are the states in which the saga itself may follow; a saga that was paused or
 turned round in the meantime keeps its state (the step's outcome is recorded all the same: it happened), and if it is
-under way somewhere, the sweep is told to look at once.
+under way somewhere, the sweep is told to look at once. While it is paused, what it would have come to is kept in
+`paused_from`, so that resuming it makes that true; a case is opened for it at once.
 
 `:over` says that the step needs no more work going forward. Of steps that run side by side the last one moves the saga
 on, to a stage of `:next_open` steps or, if that is 0, to its end. Which one is the last is decided by `open_steps`
@@ -154,7 +180,7 @@ POSTPONE = text("""
 """)
 """Put a step off without trying it: a lock is not free, or what it needs outside is away. No attempt, no history."""
 
-TURN = text("""
+TURN = text(f"""
     WITH saga AS (
         UPDATE sagas g SET
             state = :to, next_at = saga_now() + make_interval(secs => :next_in), hints = 0, updated_at = saga_now(),
@@ -166,14 +192,14 @@ TURN = text("""
         INSERT INTO saga_events (saga_id, event, detail)
         SELECT id, :event, CAST(:detail AS jsonb) FROM saga
     ), review AS (
-        INSERT INTO review_cases (saga_id, reason, evidence, urgent_at)
-        SELECT saga.id, r.reason, r.evidence, saga.useful_until
+        INSERT INTO review_cases (saga_id, reason, evidence, was, urgent_at, look_at, alert_at)
+        SELECT saga.id, r.reason, r.evidence, :was, saga.useful_until, {_CASE_TIMES}
         FROM saga, jsonb_to_record(CAST(:review AS jsonb)) AS r(reason text, evidence jsonb)
         WHERE r.reason IS NOT NULL
         ON CONFLICT (saga_id) WHERE closed_at IS NULL DO NOTHING
     )
     SELECT id FROM saga
-""")
+""")  # noqa: S608 - no value in it
 """Change a saga's state where no step changes (compare and set). No row: it was not in that state any more."""
 
 ADD_STEP = text("""

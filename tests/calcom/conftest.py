@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +15,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 
+from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.gate import Gate
 from sagajobs.calcom.models import NewBooking
+from sagajobs.calcom.shared import Shared
+from tests.support.ownredis import OwnRedis
+from tests.support.scripted import request
 
 API_KEY = "cal_test_simulator"
 
@@ -158,6 +164,62 @@ def hasty(simulator):
 
 
 @pytest.fixture
+def scripted():
+    """Serve bytes as they are, one answer per connection, and keep what was asked."""
+    sockets, threads, requests = [], [], []
+
+    def serve(*answers):
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(10)
+        sockets.append(listener)
+
+        def run():
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(10)
+                    requests.append(request(connection))
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        threads.append(thread)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    serve.requests = requests
+    yield serve
+    for thread in threads:
+        thread.join()
+    for one in sockets:
+        one.close()
+
+
+@pytest.fixture
+def redis_url():
+    from sagajobs.root import servers
+
+    return servers().redis
+
+
+@pytest.fixture
+def key():
+    """An API key of the test's own, and so names of its own in Redis."""
+    return f"cal_test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def shared(redis_url, key):
+    return Shared(lambda: redis_url, key)
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """A Redis of the test's own, to be killed, frozen and looked through."""
+    with OwnRedis(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
 def free_port():
     """A port that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -227,3 +289,17 @@ def book(simulator, tomorrow):
         return simulator.api("POST", "/v2/bookings", body, key=key, version=version)
 
     return post
+
+
+@pytest.fixture
+def circuit(shared):
+    # Redis keeps whole seconds, so it stays open for one second at least.
+    return Circuit(shared, failures=3, reset=2, longest_call=5)
+
+
+@pytest.fixture
+def guarded(simulator, circuit):
+    """A client behind the circuit."""
+    gate = Gate(circuit=circuit)
+    with CalcomClient(simulator.url, "cal_test_simulator", read_timeout=0.5, gate=gate) as client:
+        yield client

@@ -9,12 +9,17 @@ from requests.structures import CaseInsensitiveDict
 from sagajobs.calcom import errors
 from sagajobs.calcom.answers import failure, read_error, retry_after, scrub
 from sagajobs.calcom.operations import (
+    ADD_GUESTS,
     CANCEL_BOOKING,
+    CONFIRM_BOOKING,
     CREATE_BOOKING,
+    DECLINE_BOOKING,
     GET_BOOKING,
     GET_EVENT_TYPE,
     LIST_BOOKINGS,
     ME,
+    RESCHEDULE_BOOKING,
+    SET_LOCATION,
 )
 from sagajobs.errors import AmbiguousError, AmbiguousRefusal, Deferred, PermanentError, TransientError
 
@@ -129,6 +134,47 @@ CANCEL_CASES = [
     (503, HTML, errors.CalcomOutcomeUnknown),
     (429, b"", errors.CalcomRateLimited),
 ]  # fmt: skip
+RESCHEDULE_CASES = [
+    (400, shape_a(TAKEN), errors.SlotTaken),
+    (400, shape_a(TEAM_TAKEN), errors.SlotTaken),
+    (400, shape_d(400, "An error occurred while querying the database."), errors.SlotTaken),
+    (409, shape_d(409, "booking_conflict_error"), errors.SlotTaken),
+    (400, shape_a("Can't reschedule booking with uid=X because it has been cancelled. Please provide uid of a"),
+     errors.AlreadyCancelled),
+    (400, shape_a("Can't reschedule booking with uid=X because it has been cancelled and rescheduled already to "
+                  "booking with uid=Y. You probably want to reschedule Y instead"), errors.AlreadyRescheduled),
+    (400, shape_a("Attempting to book a meeting in the past."), errors.CalcomRefused),
+    (400, shape_a('The event type can\'t be booked at the "start" time provided.'), errors.CalcomRefused),
+    (400, shape_b("responses - {title}error_required_field"), errors.CalcomRefused),
+    (400, shape_a("foo property is wrong,property foo should not exist"), errors.CalcomRefused),
+    (400, shape_d(400, "Something new"), errors.RefusalInDoubt),
+    (403, shape_d(403, "Rescheduling is not allowed within the minimum notice"), errors.CalcomRefused),
+    (404, shape_a("Booking with uid=X was not found in the database", "NotFoundException", 404),
+     errors.BookingNotFound),
+    (404, shape_d(404, "Could not find original booking"), errors.BookingNotFound),
+    (404, shape_a("Cannot POST /v2/bookings/X/reschedule", "NotFoundException", 404), errors.CalcomRefused),
+    (500, shape_d(500, "Internal server error"), errors.CalcomOutcomeUnknown),
+    (524, HTML, errors.CalcomOutcomeUnknown),
+    (429, b"", errors.CalcomRateLimited),
+]  # fmt: skip
+DECISION_CASES = [
+    (400, shape_c("Booking already confirmed"), errors.AlreadyConfirmed),
+    (400, shape_c("Something new"), errors.RefusalInDoubt),
+    (401, shape_c("User is not allowed to confirm"), errors.CalcomRefused),
+    (401, shape_a("x", "UnauthorizedException", 401), errors.BadCredentials),
+    (404, shape_a("Booking with uid=X not found", "NotFoundException", 404), errors.BookingNotFound),
+    (500, shape_b("x", "INTERNAL_SERVER_ERROR"), errors.CalcomOutcomeUnknown),
+    (429, b"", errors.CalcomRateLimited),
+]
+DETAIL_CASES = [
+    (400, shape_a("location property is wrong"), errors.CalcomRefused),
+    (400, shape_a("Something new"), errors.RefusalInDoubt),
+    (403, shape_a("x", "ForbiddenException", 403), errors.CalcomRefused),
+    (404, shape_a("Booking with uid=X not found", "NotFoundException", 404), errors.BookingNotFound),
+    (404, shape_a("Cannot PATCH /v2/bookings/X/location", "NotFoundException", 404), errors.CalcomRefused),
+    (503, HTML, errors.CalcomOutcomeUnknown),
+    (429, b"", errors.CalcomRateLimited),
+]
 GET_CASES = [
     (400, shape_a("Bad Request Exception"), errors.CalcomRefused),
     (401, shape_a("x", "UnauthorizedException", 401), errors.BadCredentials),
@@ -152,6 +198,9 @@ GET_CASES = [
     [
         *[(CREATE_BOOKING, *case) for case in CREATE_CASES],
         *[(CANCEL_BOOKING, *case) for case in CANCEL_CASES],
+        *[(RESCHEDULE_BOOKING, *case) for case in RESCHEDULE_CASES],
+        *[(operation, *case) for operation in (CONFIRM_BOOKING, DECLINE_BOOKING) for case in DECISION_CASES],
+        *[(operation, *case) for operation in (SET_LOCATION, ADD_GUESTS) for case in DETAIL_CASES],
         *[(GET_BOOKING, *case) for case in GET_CASES],
     ],
 )
@@ -164,7 +213,10 @@ def test_each_answer_has_one_meaning(operation, status, content, kind):
     assert str(operation) in str(error)
 
 
-@pytest.mark.parametrize("operation", [CREATE_BOOKING, CANCEL_BOOKING])
+@pytest.mark.parametrize(
+    "operation",
+    [CREATE_BOOKING, CANCEL_BOOKING, RESCHEDULE_BOOKING, CONFIRM_BOOKING, DECLINE_BOOKING, SET_LOCATION, ADD_GUESTS],
+)
 @pytest.mark.parametrize("status", [status for status in range(300, 600) if status != 429])
 @pytest.mark.parametrize("content", [b"", HTML, shape_d(0, "words never seen before")])
 def test_a_change_is_never_safe_to_repeat_blindly(operation, status, content):
@@ -194,7 +246,7 @@ def test_what_a_404_is_about_depends_on_the_call():
 
 def test_the_four_kinds():
     assert issubclass(errors.CalcomUnavailable, TransientError)
-    assert issubclass(errors.CalcomRateLimited, Deferred)
+    assert issubclass(errors.CalcomDeferred, Deferred)
     assert issubclass(errors.CalcomRefused, PermanentError)
     assert issubclass(errors.CalcomOutcomeUnknown, AmbiguousError)
     assert issubclass(errors.SlotTaken, AmbiguousRefusal)

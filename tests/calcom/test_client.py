@@ -7,6 +7,7 @@ import requests
 
 from sagajobs.calcom import errors
 from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.listing import Sort
 from sagajobs.errors import ConfigurationError
 
 
@@ -349,3 +350,21 @@ def test_a_netrc_does_not_replace_the_key(simulator, tmp_path, monkeypatch):
 
     with CalcomClient(simulator.url, "cal_test_simulator") as client:
         assert client.me().id == 1
+
+
+@pytest.mark.parametrize("sort", list(Sort))
+def test_all_bookings_of_a_time_come_in_pages(client, simulator, tomorrow, book, sort):
+    """More than a page, without an attendee's address, and one of them moved out of the time asked for."""
+    starts = [tomorrow + timedelta(minutes=30 * number) for number in range(52)]
+    for number, start in enumerate(starts):
+        for event_type in range(1, 6):
+            attendee = {"name": "Ann", "email": f"{number}.{event_type}@example.com", "timeZone": "UTC"}
+            assert book(eventTypeId=event_type, start=start.isoformat(), attendee=attendee).status_code == 201
+
+    found = client.find_bookings(after_start=starts[0], before_end=starts[50] + timedelta(minutes=30), sort=sort)
+
+    assert len(found) == len({booking.uid for booking in found}) == 51 * 5
+    assert {booking.start for booking in found} == set(starts[:51])
+    assert [call["operation"] for call in simulator.calls()].count("list") == 2
+    if sort is Sort.CREATED:
+        assert [booking.id for booking in found] == sorted(booking.id for booking in found)

@@ -142,7 +142,7 @@ class TestDecline:
         assert act(pending["uid"], "decline", {"reason": 7}).status_code == 400
 
     def test_the_replica_shows_it_late(self, act, pending, simulator):
-        simulator.switch(lag_ms=600)
+        simulator.switch(lag_ms=2000)
         while not simulator.api("GET", f"/v2/bookings/{pending['uid']}").ok:
             pass
 

@@ -1,7 +1,7 @@
 """POST /v2/bookings/{uid}/reschedule of the simulator: a new booking in place of the old one, or none at all."""
 
 import concurrent.futures
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -203,6 +203,59 @@ class TestRefusals:
         assert move(book().json()["data"]["uid"], version=version).status_code == 404
 
 
+class TestBounds:
+    @pytest.fixture
+    def world(self, simulator):
+        """Event type 1, of Host One, with bounds."""
+
+        def reset(**bounds):
+            host = {"id": 1, "name": "Host One", "email": "host1@example.com", "username": "host1"}
+            event_type = {"id": 1, "slug": "x", "title": "X", "length": 30, "hosts": [1], **bounds}
+            simulator.reset(world={"hosts": [host], "event_types": [event_type]})
+
+        return reset
+
+    @pytest.mark.parametrize("bounds", [{"minimum_notice": 7 * 1440}, {"days_ahead": 5}])
+    def test_a_start_too_early_or_too_late(self, book, move, simulator, world, tomorrow, bounds):
+        world(**bounds)
+        near, far = ((tomorrow + timedelta(days=days)).isoformat() for days in (1, 8))
+        good, bad = (far, near) if "minimum_notice" in bounds else (near, far)
+        uid = book(start=good).json()["data"]["uid"]
+
+        for answer in (book(start=bad), move(uid, start=bad)):
+            assert answer.status_code == 400
+            assert answer.json()["error"]["message"].startswith(
+                'The event type can\'t be booked at the "start" time provided.'
+            )
+        assert len(simulator.ledger()) == 1
+
+    def test_slots_keep_to_the_bounds(self, simulator, world, tomorrow):
+        world(days_ahead=3, minimum_notice=2 * 1440)
+        asked = {"start": tomorrow.date(), "end": tomorrow.date() + timedelta(days=9)}
+        before = datetime.now(UTC)
+
+        days = simulator.api("GET", "/v2/slots", version="2024-09-04", eventTypeId=1, **asked).json()["data"]
+
+        after = datetime.now(UTC)
+        starts = [datetime.fromisoformat(slot["start"]) for slots in days.values() for slot in slots]
+        assert len(starts) > 10
+        assert min(starts) >= before + timedelta(days=2)
+        assert max(starts) <= after + timedelta(days=3)
+
+    def test_shortly_before_the_start_only_the_host_moves_it(self, book, move, world, tomorrow):
+        world(reschedule_notice=7 * 1440)
+        uid = book().json()["data"]["uid"]
+
+        refused = move(uid, key=None)
+
+        assert refused.status_code == 403
+        assert refused.json() == {
+            "statusCode": 403,
+            "message": "Rescheduling is not allowed within the minimum notice period before the event",
+        }
+        assert move(uid).status_code == 201
+
+
 class TestConfirmation:
     def test_without_the_host_the_new_one_is_pending_and_the_old_one_gone(self, book, move, simulator):
         old = book(eventTypeId=PENDING).json()["data"]["uid"]
@@ -300,7 +353,7 @@ class TestFaultsAndLag:
     ):
         moved = book().json()["data"]["uid"]
         cancelled = book(eventTypeId=2).json()["data"]["uid"]
-        simulator.switch(lag_ms=700, lag_blinds_cancel=True)
+        simulator.switch(lag_ms=2000, lag_blinds_cancel=True)
         while not all(simulator.api("GET", f"/v2/bookings/{uid}").ok for uid in (moved, cancelled)):
             pass
 

@@ -324,6 +324,14 @@ class TestOrder:
         assert answer.status_code == 400
         assert answer.json() == {"statusCode": 400, "message": "This booking has already been cancelled."}
 
+    def test_a_reset_meanwhile_leaves_nothing_behind(self, book, hook, receiver, simulator):
+        hook(triggers=["BOOKING_CANCELLED"])
+        uid = book().json()["data"]["uid"]
+        receiver.before_answer = lambda _: requests.post(f"{simulator.url}/_simulator/reset", timeout=5)
+
+        assert cancel(simulator, uid).status_code == 404
+        assert simulator.ledger() == []
+
     def test_with_a_queue_the_answer_comes_first(self, book, hook, receiver, simulator):
         hook()
         simulator.switch(webhooks_before_reply=False)

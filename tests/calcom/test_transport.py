@@ -16,42 +16,7 @@ import pytest
 
 from sagajobs.calcom import errors
 from sagajobs.calcom.client import CalcomClient
-
-
-@pytest.fixture
-def scripted():
-    """Serve bytes as they are, one answer per connection, and keep what was asked."""
-    sockets, threads, requests = [], [], []
-
-    def serve(*answers):
-        listener = socket.create_server(("127.0.0.1", 0))
-        listener.settimeout(10)
-        sockets.append(listener)
-
-        def run():
-            for answer in answers:
-                connection, _ = listener.accept()
-                with connection:
-                    connection.settimeout(10)
-                    requests.append(connection.recv(65536))
-                    connection.sendall(answer)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        threads.append(thread)
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-    serve.requests = requests
-    yield serve
-    for thread in threads:
-        thread.join()
-    for one in sockets:
-        one.close()
-
-
-def http(status, body=b"", *headers):
-    head = [f"HTTP/1.1 {status} X", "Connection: close", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+from tests.support.scripted import http
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 
 import requests
 
-COMMANDS = ["demo", "up", "sagas", "invariants", "sweep", "settings", "db", "simulator"]
+COMMANDS = ["demo", "up", "sagas", "invariants", "sweep", "purge", "settings", "db", "simulator"]
 
 
 def test_help_needs_no_right_setting_and_no_server(shell):
@@ -132,10 +132,50 @@ def test_an_invariant_that_is_broken(shell, database, sql):
 def test_a_sweep_hints_at_what_stands_still(shell, sql):
     ((saga_id, _),) = shell.book("record", 20)
     sql("UPDATE sagas SET next_at = saga_now() - interval '1 s' WHERE id = CAST(:id AS uuid)", id=saga_id)
-    assert shell.sagajobs("sweep", "--json").json == {"hinted": 1}
-    assert shell.sagajobs("sweep").out == "0 sagas hinted at\n"
+    noted = shell.sagajobs("sweep", "--json").json
+    assert list(noted) == ["recover"]
+    assert noted["recover"]["found"] == 1
+    assert re.search(r"^recover +0 sagas hinted at +\S", shell.sagajobs("sweep").out, re.MULTILINE)
     assert sql("SELECT hints FROM sagas WHERE id = CAST(:id AS uuid)", id=saga_id)[0][0] == 1
     sql("DELETE FROM sagas WHERE id = CAST(:id AS uuid)", id=saga_id)
+
+
+def test_every_sweep_can_be_run_by_name(shell, sql):
+    noted = shell.sagajobs("sweep", "--all", "--json").json
+    assert set(noted) == {"recover", "review", "purge", "invariants", "reconcile"}
+    assert {name for (name,) in sql("SELECT name FROM sweeps")} == set(noted)
+    done = shell.sagajobs("sweep", "invariants", "review", "review")
+    assert [line.split()[0] for line in done.out.splitlines()] == ["sweep", "invariants", "review"]
+
+
+def test_a_sweep_that_there_is_not_is_a_usage_error(shell):
+    done = shell.sagajobs("sweep", "revue")
+    assert done.status == 2
+    assert "there is no sweep 'revue': choose from recover, review, purge, invariants, reconcile" in done.err
+    assert shell.sagajobs("sweep", "review", "--all").status == 2
+
+
+def test_a_purge_counts_first_and_deletes_then(shell, sql):
+    sql(
+        "INSERT INTO sagas (id, name, version, definition, state, input, ended_at) "
+        "SELECT gen_random_uuid(), 'old_kind', 1, '', 'completed', '{}', saga_now() - make_interval(days => n * 50) "
+        "FROM generate_series(1, 3) n"
+    )
+    dry = shell.sagajobs("purge", "--dry-run", "--json").json
+    assert dry == {
+        "older_than_days": 90,
+        "dry_run": True,
+        "purged": [{"name": "old_kind", "state": "completed", "sagas": 2}],
+    }
+    done = shell.sagajobs("purge", "--older-than", "120")
+    assert re.search(r"^old_kind +completed +1$", done.out, re.MULTILINE)
+    assert done.out.endswith("1 saga that ended more than 120 days ago deleted\n")
+    assert sql("SELECT count(*) FROM sagas WHERE name = 'old_kind'")[0][0] == 2
+    assert sql("SELECT cursor FROM sweeps WHERE name = 'purge'")[0][0]["old_kind/completed"] == 1
+    keep = shell.with_env(SAGAJOBS_RETENTION_DAYS="0").sagajobs("purge")
+    assert keep.status == 2
+    assert "--older-than" in keep.err
+    sql("DELETE FROM sagas WHERE name = 'old_kind'")
 
 
 def test_the_simulator_runs_until_it_is_told_to_stop(shell):

@@ -44,8 +44,11 @@ def _simulator() -> Simulator:
 
 @pytest.fixture
 def simulator(_simulator: Simulator) -> Iterator[Simulator]:
-    """Cal.com's simulator, forgetting everything before the test, healed after it."""
+    """Cal.com's simulator, forgetting everything before the test, healed after it; the circuit to it is closed."""
+    from sagajobs.root import circuit
+
     _simulator.reset()
+    circuit().close()
     yield _simulator
     _simulator.heal()
 

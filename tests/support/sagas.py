@@ -83,6 +83,10 @@ def _hang() -> None:
             threading.Event().wait(60)
 
 
+class Killed(BaseException):
+    """Ends a delivery without a word, as the death of its worker does, and leaves the test alive."""
+
+
 def _raise(error: BaseException) -> Callable[[], None]:
     def act() -> None:
         raise error
@@ -99,6 +103,7 @@ ACTS |= {
     "timeout": _raise(TimeoutError("confidential detail")),
     "refused": _raise(AmbiguousRefusal("confidential detail")),
     "gone": _raise(EffectGone("confidential detail")),
+    "killed": _raise(Killed()),
     "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": _raise(SystemExit(1)),
     "sleep": lambda: threading.Event().wait(60),

@@ -78,7 +78,12 @@ class Throwaway:
         """Make everything due, as after a long while."""
         with self.engine.database.transaction() as connection:
             connection.execute(text("UPDATE sagas SET next_at = saga_now() WHERE next_at IS NOT NULL"))
-            connection.execute(text("UPDATE saga_steps SET lease_until = NULL, due_at = NULL"))
+            connection.execute(
+                text(
+                    "UPDATE saga_steps SET lease_until = NULL, due_at = NULL, "
+                    "absent_since = absent_since - interval '1 minute'"
+                )
+            )
 
     def sweep(self, handle: SagaHandle, rounds: int = 30) -> str:
         """Sweep until the saga is at rest, so often at the most; return its state."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sagajobs.calcom.simulator import attendance, bookings, output
+from sagajobs.calcom.simulator import attendance, bookings, output, slots
 from sagajobs.calcom.simulator.bodies import read_cancel, read_create, read_reason, read_reschedule
 from sagajobs.calcom.simulator.confirming import confirm, decline
 from sagajobs.calcom.simulator.location import relocate
 from sagajobs.calcom.simulator.queries import pagination, read_query, select
 from sagajobs.calcom.simulator.reassigning import reassign
-from sagajobs.calcom.simulator.replies import Reply, nest, success
+from sagajobs.calcom.simulator.replies import Reply, document, nest, success
 from sagajobs.calcom.simulator.rescheduling import reschedule
 
 if TYPE_CHECKING:
@@ -191,6 +191,28 @@ async def get_event_type(state: State, call: Call) -> Reply:
 async def me(state: State, _call: Call) -> Reply:
     """GET /v2/me."""
     return success(output.me(state.world.hosts[0]))
+
+
+async def list_slots(state: State, call: Call) -> Reply:
+    """GET /v2/slots."""
+    return success(slots.available(state, call.query))
+
+
+async def reserve_slot(state: State, call: Call) -> Reply:
+    """POST /v2/slots/reservations."""
+    return success(slots.reserve(state, call.body, authenticated=call.authenticated), status=201)
+
+
+async def get_reservation(state: State, call: Call) -> Reply:
+    """GET /v2/slots/reservations/{uid}: of an unknown one nothing, and no error."""
+    found = state.reservations.get(call.ref, state.now)
+    return success(found.to_json() if found else None)
+
+
+async def delete_reservation(state: State, call: Call) -> Reply:
+    """DELETE /v2/slots/reservations/{uid}, known or not."""
+    state.reservations.remove(call.ref)
+    return document({"status": "success"})
 
 
 async def create_webhook(state: State, call: Call) -> Reply:

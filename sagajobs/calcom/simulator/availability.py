@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sagajobs.calcom.simulator.replies import nest, plain
@@ -13,6 +14,32 @@ if TYPE_CHECKING:
     from sagajobs.calcom.simulator.replies import Refusal
     from sagajobs.calcom.simulator.state import State
     from sagajobs.calcom.simulator.world import EventType
+
+
+def refuse_out_of_bounds(state: State, event_type: EventType, start: datetime) -> None:
+    """Refuse a start that is too early or too late.
+
+    Raises:
+        Refusal: 400.
+    """
+    if start < state.now:
+        raise nest(400, "Attempting to book a meeting in the past.")
+    if not in_bounds(state, event_type, start):
+        raise nest(
+            400,
+            "The event type can't be booked at the \"start\" time provided. This could be because it's too soon "
+            "(violating the minimum booking notice) or too far in the future (outside the event's scheduling window). "
+            "Try fetching available slots first using the GET /v2/slots endpoint and then make a booking with "
+            '"start" time equal to one of the available slots.',
+        )
+
+
+def in_bounds(state: State, event_type: EventType, start: datetime) -> bool:
+    """Tell whether a start lies ahead by as much as the event type wants, and no more than that."""
+    ahead = start - state.now
+    if ahead < timedelta(minutes=event_type.minimum_notice):
+        return False
+    return not event_type.days_ahead or ahead <= timedelta(days=event_type.days_ahead)
 
 
 def free_host(state: State, event_type: EventType, start: datetime, end: datetime, *, moved: Row | None = None) -> int:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sagajobs.calcom.simulator import notices
-from sagajobs.calcom.simulator.availability import free_host, race_lost, same
+from sagajobs.calcom.simulator.availability import free_host, race_lost, refuse_out_of_bounds, same
 from sagajobs.calcom.simulator.ledger import KeyTaken, Person, Row
 from sagajobs.calcom.simulator.output import VIDEO
 from sagajobs.calcom.simulator.replies import INTERNAL, nest, plain
@@ -29,8 +29,7 @@ async def create(state: State, body: CreateBody, request_id: str) -> Row:
     event_type = _event_type(state, body)
     start = body.start
     end = start + timedelta(minutes=_length(event_type, body.length))
-    if start < state.now:
-        raise nest(400, "Attempting to book a meeting in the past.")
+    refuse_out_of_bounds(state, event_type, start)
     repeated = same(state, event_type, body.attendee, start)
     if repeated is not None:
         return repeated
@@ -91,7 +90,10 @@ async def cancel(state: State, uid: str, body: CancelBody, request_id: str, by: 
         raise plain(400, "Cannot cancel a booking that has already ended")
     # Before the row changes: a receiver that looks the booking up finds it standing.
     await state.deliveries.tell(notices.cancelled(row, state.world, reason=body.reason, by=by.email))
-    row = state.ledger.get(uid) or row
+    row = state.ledger.get(uid)
+    if row is None:
+        # The simulator was reset meanwhile, and what comes after that must not find this booking.
+        raise nest(404, f"Booking with uid={uid} not found")
     _refuse_gone(row)
     cancelled = replace(
         row, status="cancelled", cancellation_reason=body.reason, cancelled_by=by.email, updated_at=state.now

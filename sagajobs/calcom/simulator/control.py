@@ -168,7 +168,7 @@ class ResetHandler(ControlHandler):
     """POST: back to the start."""
 
     def post(self) -> None:
-        """Forget bookings, webhooks, faults, switches and requests; take up another world, if one is given."""
+        """Forget all that was made, asked for and switched on; take up another world, if one is given."""
         body = self.body(ResetBody, default={})
         if body is not None:
             self.state.reset(body.world, body.switches)

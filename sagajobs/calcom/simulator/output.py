@@ -111,6 +111,7 @@ def event_type(one: EventType, world: World) -> dict[str, Any]:
         "locations": [{"type": "integration", "integration": "cal-video"}],
         "bookingFields": [],
         "disableGuests": False,
+        "minimumBookingNotice": one.minimum_notice,
         "recurrence": None,
         "metadata": {},
         "price": 0,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sagajobs.calcom.simulator import notices
-from sagajobs.calcom.simulator.availability import free_host, race_lost, same
+from sagajobs.calcom.simulator.availability import free_host, race_lost, refuse_out_of_bounds, same
 from sagajobs.calcom.simulator.bookings import ics_uid, looked_up, nameless, read_back, title
 from sagajobs.calcom.simulator.ledger import KeyTaken, Row
 from sagajobs.calcom.simulator.replies import nest, plain
@@ -38,17 +39,12 @@ async def reschedule(state: State, uid: str, body: RescheduleBody, request_id: s
     event_type = state.world.event_type(old.event_type_id)
     if event_type is None:
         raise nest(404, f"Event type with id={old.event_type_id} not found")
-    end = body.start + (old.end - old.start)
-    if body.start < state.now:
-        raise nest(400, "Attempting to book a meeting in the past.")
+    _refuse_short_notice(state, event_type, old, caller)
+    refuse_out_of_bounds(state, event_type, body.start)
     repeated = same(state, event_type, old.attendee, body.start)
     if repeated is not None:
         return repeated
-    by_host = caller == old.host_id or body.by == state.world.host(old.host_id).email
-    # A round robin chooses its host anew, unless the host himself moves the booking.
-    choice = _with_host(event_type, old.host_id) if by_host else event_type
-    host_id = free_host(state, choice, body.start, end, moved=old)
-    new = _new_row(state, event_type, body, old, host_id, by_host=by_host)
+    new = _new_row(state, event_type, body, old, caller)
     gone = replace(
         old,
         status="cancelled",
@@ -90,15 +86,19 @@ def _movable(state: State, uid: str) -> Row:
     return row
 
 
-def _with_host(event_type: EventType, host_id: int) -> EventType:
-    return event_type.model_copy(update={"hosts": (host_id,)})
+def _refuse_short_notice(state: State, event_type: EventType, old: Row, caller: int | None) -> None:
+    notice = timedelta(minutes=event_type.reschedule_notice)
+    if caller != old.host_id and timedelta() < old.start - state.now < notice:
+        raise plain(403, "Rescheduling is not allowed within the minimum notice period before the event")
 
 
-def _new_row(
-    state: State, event_type: EventType, body: RescheduleBody, old: Row, host_id: int, *, by_host: bool
-) -> Row:
+def _new_row(state: State, event_type: EventType, body: RescheduleBody, old: Row, caller: int | None) -> Row:
+    end = body.start + (old.end - old.start)
+    by_host = caller == old.host_id or body.by == state.world.host(old.host_id).email
+    # A round robin chooses its host anew, unless the host himself moves the booking.
+    choice = event_type.model_copy(update={"hosts": (old.host_id,)}) if by_host else event_type
+    host_id = free_host(state, choice, body.start, end, moved=old)
     number, uid = state.ledger.new_identity()
-    pending = event_type.requires_confirmation and not by_host
     return replace(
         old,
         id=number,
@@ -106,8 +106,8 @@ def _new_row(
         host_id=host_id,
         title=title(state, event_type, host_id, old.attendee),
         start=body.start,
-        end=body.start + (old.end - old.start),
-        status="pending" if pending else "accepted",
+        end=end,
+        status="pending" if event_type.requires_confirmation and not by_host else "accepted",
         # Guests are carried over by their addresses: what else was known of them is lost.
         attendee=state.ledger.enrolled(replace(old.attendee, absent=False)),
         guests=tuple(state.ledger.enrolled(nameless(one.email, old.attendee)) for one in old.guests),

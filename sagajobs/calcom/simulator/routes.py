@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _BOOKINGS = "2024-08-13"
 _EVENT_TYPES = "2024-06-14"
+_SLOTS = "2024-09-04"
 
 Act = Callable[["State", "Call"], Awaitable["Reply"]]
 
@@ -95,6 +96,10 @@ ROUTES = (
         auth=True,
         limit=_REMOVE,
     ),
+    _route("GET", "/v2/slots", "slots", _SLOTS, acts.list_slots),
+    _route("POST", "/v2/slots/reservations", "reserve", _SLOTS, acts.reserve_slot),
+    _route("GET", "/v2/slots/reservations/{}", "get_reservation", _SLOTS, acts.get_reservation),
+    _route("DELETE", "/v2/slots/reservations/{}", "delete_reservation", _SLOTS, acts.delete_reservation),
     _route("GET", "/v2/event-types", "event_types", _EVENT_TYPES, acts.list_event_types),
     _route("GET", "/v2/event-types/{int}", "event_type", _EVENT_TYPES, acts.get_event_type, auth=True),
     _route("GET", "/v2/me", "me", None, acts.me, auth=True),

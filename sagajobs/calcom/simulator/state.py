@@ -11,6 +11,7 @@ from sagajobs.calcom.simulator.deliveries import Deliveries, new_client
 from sagajobs.calcom.simulator.faults import Faults
 from sagajobs.calcom.simulator.ledger import Event, Ledger
 from sagajobs.calcom.simulator.limits import Limiter
+from sagajobs.calcom.simulator.slots import Reservations
 from sagajobs.calcom.simulator.switches import Switches
 from sagajobs.calcom.simulator.webhooks import Webhooks
 from sagajobs.calcom.simulator.world import World, default_world
@@ -41,7 +42,7 @@ class RequestRecord:
 
 
 class State:
-    """World, ledger, webhooks, faults, switches, the latest requests and the count of all.
+    """World, ledger, reservations, webhooks, faults, switches, the latest requests and the count of all.
 
     Args:
         api_keys: the tokens that are accepted.
@@ -61,6 +62,7 @@ class State:
         self.world = world
         self.switches = switches
         self.ledger = Ledger()
+        self.reservations = Reservations()
         self.webhooks = Webhooks()
         self.deliveries = Deliveries(self)
         self.faults = Faults()

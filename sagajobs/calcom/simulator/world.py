@@ -33,6 +33,9 @@ class EventType(_Definition):
         requires_confirmation: bookings start as pending and block nothing.
         round_robin: the free host with the fewest bookings gets it.
         cancelling_disabled: nobody may cancel.
+        minimum_notice: minutes that must lie between a call and the start it asks for.
+        days_ahead: how far ahead a start may lie; 0 is no limit.
+        reschedule_notice: minutes before its start in which only the host may move a booking.
         foreign: the owner of the API keys has no rights on its bookings; otherwise he administers them, whoever
             hosts them.
     """
@@ -46,6 +49,9 @@ class EventType(_Definition):
     requires_confirmation: bool = False
     round_robin: bool = False
     cancelling_disabled: bool = False
+    minimum_notice: int = Field(default=0, ge=0)
+    days_ahead: int = Field(default=0, ge=0)
+    reschedule_notice: int = Field(default=0, ge=0)
     foreign: bool = False
 
     @model_validator(mode="after")

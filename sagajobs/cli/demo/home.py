@@ -21,6 +21,9 @@ TIMINGS = {
     # A call that hangs is given up after a second, and a dead worker's claim runs out after some eight.
     "CALCOM_CONNECT_TIMEOUT": "0.5",
     "CALCOM_READ_TIMEOUT": "1",
+    # The simulator takes any number of calls; what is made to fail fails for seconds, not for minutes.
+    "CALCOM_QUOTA": "0",
+    "CALCOM_CIRCUIT_RESET": "2",
     "STALL_AFTER": "2",
     "SWEEP_INTERVAL": "0.5",
     "WORKER_CONCURRENCY": "2",

@@ -101,6 +101,7 @@ STATEMENTS = (
     """,
     "CREATE INDEX ix_review_cases_look_at ON review_cases (look_at) WHERE closed_at IS NULL",
     "CREATE INDEX ix_review_cases_alert_at ON review_cases (alert_at) WHERE closed_at IS NULL",
+    "CREATE INDEX ix_review_cases_saga_id ON review_cases (saga_id)",
     # --- locks ---
     """
     CREATE TABLE saga_locks (

@@ -1,0 +1,168 @@
+"""What the commands that act on a saga share: who acts and why, which saga or case is meant, what is shown of it."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from sagajobs.cli import queries
+from sagajobs.cli.application import engine, ready_database
+from sagajobs.cli.output import json_option, pairs, print_json
+from sagajobs.saga.cases import Case, check_open
+from sagajobs.saga.explain import Explanation, Prospect
+from sagajobs.saga.rehearsal import Foreseen
+
+LONGEST_NUMBER = 7
+"""Digits of a case's number: from eight characters on it is the beginning of a saga's id."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return None
+
+
+def acting(command: Command) -> Command:
+    """Give a command the options of every act of an operator."""
+    for option in (
+        json_option,
+        click.option("--private", is_flag=True, help="With --dry-run: show what calls would say about people, too."),
+        click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing, here or at Cal.com."),
+        click.option("--why", metavar="REASON", help="Your reason; it goes on record.  [required unless --dry-run]"),
+        click.option("--who", metavar="NAME", default=_user, help="Who you are; by default the user of this session."),
+    ):
+        command = option(command)
+    return command
+
+
+def signature(who: str | None, why: str | None) -> dict[str, str]:
+    """Return who and why; raises `click.UsageError` if one is missing."""
+    if not who:
+        raise click.UsageError("this session's user has no name: say who you are with --who")
+    if why is None:
+        raise click.UsageError("give your reason with --why (or see what would be done with --dry-run)")
+    return {"who": who, "why": why}
+
+
+def saga_of(given: str) -> str:
+    """Return the id of the saga that an id, or its beginning, names."""
+    with ready_database().reading() as connection:
+        return queries.full_id(connection, given)
+
+
+def case_of(given: str) -> Case:
+    """Return the open case that a number names or, by a saga's id or its beginning, that saga's.
+
+    Raises:
+        CaseNotFound: there is none.
+        CaseClosed: somebody has settled it.
+    """
+    if given.isdecimal() and len(given) <= LONGEST_NUMBER:
+        ready_database()
+        found = engine().review.case(int(given))
+    else:
+        found = engine().review.of(saga_of(given))
+    check_open(found)
+    return found
+
+
+def print_done(document: Mapping[str, Any], line: str, *, as_json: bool) -> None:
+    """Say what was done."""
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(line)
+
+
+def print_prospect(prospect: Prospect, *, as_json: bool) -> None:
+    """Say what one act would do."""
+    if as_json:
+        print_json(prospect_document(prospect))
+    else:
+        _echo(prospect)
+
+
+def case_document(case: Case, *, private: bool) -> dict[str, Any]:
+    """Return a case as JSON; what may be about a customer is there only if it may be shown."""
+    document = {
+        "case": case.number,
+        "saga": case.saga_id,
+        "name": case.name,
+        "state": case.state,
+        "step": case.step,
+        "reason": case.reason,
+        "was": case.was,
+        "urgent_at": case.urgent_at,
+        "opened_at": case.opened_at,
+        "age_seconds": case.age,
+        "looks": case.looks,
+        "alerts": case.alerts,
+    }
+    return {**document, "evidence": case.evidence} if private else document
+
+
+def print_explanation(explanation: Explanation, *, private: bool, as_json: bool) -> None:
+    """Say what a case is about and what each remedy would do."""
+    case = explanation.case
+    if as_json:
+        remedies = [prospect_document(prospect) for prospect in explanation.prospects]
+        print_json({**case_document(case, private=private), "remedies": remedies})
+        return
+    facts = {
+        "case": str(case.number),
+        "saga": f"{case.saga_id}, {case.name} (history: sagajobs sagas show {case.saga_id})",
+        "reason": case.reason,
+        "step": case.step or "-",
+        "was": case.was,
+    }
+    if private:
+        facts["evidence"] = pairs(case.evidence)
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name.ljust(width)}  {value}")
+    for prospect in explanation.prospects:
+        click.echo()
+        _echo(prospect)
+
+
+def prospect_document(prospect: Prospect) -> dict[str, Any]:
+    """Return what one act would do as JSON."""
+    return {
+        "act": prospect.act,
+        "refused": prospect.refused,
+        "changes": list(prospect.changes),
+        "follows": [
+            {
+                "step": act.step,
+                "act": act.act,
+                "external": act.external,
+                "says": act.says,
+                "calls": [dict(call) for call in act.calls],
+            }
+            for act in prospect.follows
+        ],
+    }
+
+
+def _echo(prospect: Prospect) -> None:
+    if prospect.refused is not None:
+        click.echo(f"{prospect.act}: not here, {prospect.refused}")
+        return
+    click.echo(f"{prospect.act}:")
+    for change in prospect.changes:
+        click.echo(f"  {change}")
+    for act in prospect.follows:
+        click.echo(f"  then {_foreseen(act)}")
+        for call in act.calls:
+            click.echo(f"    {call['method']} {call['path']}  {pairs(call['body'])}")
+
+
+def _foreseen(act: Foreseen) -> str:
+    kind = "external" if act.external else "local"
+    return f"{act.act} {act.step}, {kind}: {act.says}"

@@ -1,0 +1,44 @@
+"""`purge`: ended sagas deleted now, without beat."""
+
+from __future__ import annotations
+
+import click
+
+from sagajobs.cli.application import engine, ready_database, settings
+from sagajobs.cli.output import json_option, print_json, print_table
+from sagajobs.saga.sweeps.purge import purge as delete
+from sagajobs.saga.sweeps.purge import purgeable
+
+
+@click.command()
+@click.option(
+    "--older-than",
+    "days",
+    type=click.IntRange(min=0, max=36500),
+    help="Days since the saga ended; SAGAJOBS_RETENTION_DAYS if not given.",
+)
+@click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
+@json_option
+def purge(*, days: int | None, dry_run: bool, as_json: bool) -> None:
+    """Delete sagas that ended long ago, with their steps and their history.
+
+    Appointments and the audit log stay, and so does every saga with an open review case.
+    """
+    if days is None:
+        days = settings().retention_days
+        if days == 0:
+            raise click.UsageError(
+                "SAGAJOBS_RETENTION_DAYS is 0, keep all: say --older-than DAYS to purge all the same"
+            )
+    ready_database()
+    found = (purgeable if dry_run else delete)(engine(), older_than_days=days)
+    rows = [(name, state, sagas) for (name, state), sagas in sorted(found.items())]
+    if as_json:
+        purged = [{"name": name, "state": state, "sagas": sagas} for name, state, sagas in rows]
+        print_json({"older_than_days": days, "dry_run": dry_run, "purged": purged})
+        return
+    if rows:
+        print_table(("saga", "state", "sagas"), [(name, state, str(sagas)) for name, state, sagas in rows])
+    sagas = sum(found.values())
+    what = "would be deleted" if dry_run else "deleted"
+    click.echo(f"{sagas} saga{'' if sagas == 1 else 's'} that ended more than {days} days ago {what}")

@@ -1,0 +1,80 @@
+"""The purge: sagas that ended longer ago than they are kept for are deleted, with their steps and their history.
+
+What they were about stays: appointments and audit log are not the engine's. A saga with an open review case stays as
+well, however old it is. What was deleted is added up by kind and state, so that a counter of sagas does not fall.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sagajobs.saga.sweeps import statements
+from sagajobs.saga.sweeps.sweep import Swept
+
+if TYPE_CHECKING:
+    from sagajobs.saga.engine import Engine
+
+PURGE = "purge"
+
+BATCH = 500
+"""Sagas deleted in one transaction: each has some twenty rows, and a row stays locked for a fraction of a second."""
+
+BUDGET = 60.0
+"""Seconds after which one sweep leaves the rest to the next."""
+
+
+def purging(retention_days: int) -> Callable[[Engine, Any], Swept]:
+    """Return the body of the sweep that keeps ended sagas for so many days, 0 for ever."""
+
+    def body(engine: Engine, _cursor: Any) -> Swept:
+        if retention_days == 0:
+            return Swept(0)
+        # The totals are in the sweep's cursor and were committed with each batch: none is handed back here.
+        return Swept(sum(purge(engine, older_than_days=retention_days, budget=BUDGET).values()))
+
+    return body
+
+
+def purge(
+    engine: Engine, *, older_than_days: int, batch: int = BATCH, budget: float | None = None
+) -> dict[tuple[str, str], int]:
+    """Delete the sagas that ended longer ago, batch by batch.
+
+    Args:
+        engine: whose sagas.
+        older_than_days: days since the end.
+        batch: sagas in one transaction.
+        budget: seconds after which the rest is left for later, None for no such end.
+
+    Returns:
+        How many were deleted, by kind and state.
+    """
+    began = time.monotonic()
+    total: dict[tuple[str, str], int] = {}
+    while True:
+        with engine.database.transaction() as connection:
+            gone = connection.execute(statements.PURGE, {"days": older_than_days, "batch": batch, "sweep": PURGE}).all()
+        for row in gone:
+            total[_split(row.what)] = total.get(_split(row.what), 0) + row.n
+        if sum(row.n for row in gone) < batch or (budget is not None and time.monotonic() - began > budget):
+            return total
+
+
+def purgeable(engine: Engine, *, older_than_days: int) -> dict[tuple[str, str], int]:
+    """Return how many sagas `purge` would delete, by kind and state."""
+    with engine.database.reading() as connection:
+        return {_split(row.what): row.n for row in connection.execute(statements.PURGEABLE, {"days": older_than_days})}
+
+
+def purged(engine: Engine) -> dict[tuple[str, str], int]:
+    """Return how many sagas have been deleted since the beginning, by kind and state."""
+    with engine.database.reading() as connection:
+        totals = connection.execute(statements.CURSOR, {"name": PURGE}).scalar() or {}
+    return {_split(what): n for what, n in totals.items()}
+
+
+def _split(what: str) -> tuple[str, str]:
+    name, _, state = what.rpartition("/")  # a state has no slash, an orchestrated saga's name may
+    return name, state

@@ -1,0 +1,283 @@
+"""Reconciling with Cal.com: what was done behind our back is found, what we are at ourselves is left alone."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import text
+
+from sagajobs import AppointmentCreationSaga
+from sagajobs.booking.reconcile import AHEAD, BEHIND, FOLLOWER, WINDOW, Reconciliation, Window, reconciling
+from sagajobs.calcom.errors import BadCredentials
+from sagajobs.root import calcom
+from sagajobs.saga import Saga, step
+from sagajobs.saga.sweeps import Sweep, run
+
+NOW = datetime(2040, 5, 1, 12, tzinfo=UTC)
+
+
+class Follower(Saga):
+    """Stands in for the saga that follows: what it is told is what is tested."""
+
+    name = FOLLOWER
+
+    class Input(BaseModel):
+        appointment_id: int
+        booking_uid: str
+        seen: str
+
+    @step(irreversible=True)
+    def look(self, db):
+        return None
+
+
+@pytest.fixture(autouse=True)
+def _nobody_at_work(app_engine, clean, simulator, monkeypatch):
+    monkeypatch.setattr(app_engine, "publisher", _Nobody())
+    monkeypatch.setitem(app_engine.kinds, FOLLOWER, Follower)
+    monkeypatch.setattr(Follower, "engine", app_engine, raising=False)
+
+
+class _Nobody:
+    def add(self, kind) -> None: ...
+
+    def steps(self, kind, saga_id, names) -> None: ...
+
+    def compensation(self, kind, saga_id) -> None: ...
+
+
+def change(app_engine, statement: str, **values) -> None:
+    with app_engine.database.transaction() as connection:
+        connection.execute(text(statement), values)
+
+
+def let_time_pass(app_engine) -> None:
+    """Everything in our tables is as it was two minutes ago."""
+    change(app_engine, "UPDATE appointments SET updated_at = updated_at - interval '2 min'")
+    change(app_engine, "UPDATE sagas SET ended_at = ended_at - interval '2 min'")
+
+
+@pytest.fixture
+def booked(app_engine, booking, simulator):
+    """Book, a while ago, and return the appointment."""
+
+    def book(**changes):
+        made = AppointmentCreationSaga.run(booking(**changes))
+        let_time_pass(app_engine)
+        return made
+
+    return book
+
+
+@pytest.fixture
+def reconcile(app_engine):
+    """Compare the day of an appointment, two minutes from now."""
+
+    def go(made, *, minutes: float = 2) -> int:
+        first = made.starts_at - timedelta(hours=1)
+        now = datetime.now(UTC) + timedelta(minutes=minutes)
+        return Reconciliation(app_engine, calcom(), Window(first, first + WINDOW, now)).run()
+
+    return go
+
+
+def hints(app_engine, db) -> list[dict]:
+    """Return what followers were told, having carried them out."""
+    rows = db.execute(
+        text("SELECT id, input FROM sagas WHERE name = :name ORDER BY created_at"), {"name": FOLLOWER}
+    ).all()
+    for row in rows:
+        app_engine.drive(Follower, str(row.id))
+    return [row.input for row in rows]
+
+
+def said(caplog) -> list[str]:
+    return [line.event for line in caplog.records if getattr(line, "event", "").startswith("reconcile")]
+
+
+def test_where_both_sides_agree_there_is_nothing_to_say(booked, reconcile, app_engine, db, simulator, caplog):
+    made = booked()
+    booked()
+    calls = simulator.counts()["calls"]
+    assert reconcile(made) == 0
+    assert simulator.counts()["calls"] == calls + 1, "one list, and no look at single bookings"
+    assert hints(app_engine, db) == []
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize(("act", "seen"), [("cancel", "cancelled"), ("move", "moved")])
+def test_what_a_host_did_behind_our_back_is_followed_once(booked, reconcile, app_engine, db, simulator, act, seen):
+    made = booked()
+    more = {"start": (made.starts_at + timedelta(days=3)).isoformat()} if act == "move" else {}
+    simulator.host(act, made.calcom_v2_booking_id, **more)
+    assert reconcile(made, minutes=0) == 0, "just now: webhooks are on their way"
+    assert reconcile(made) == 1
+    assert reconcile(made) == 0, "the saga is on its way"
+    told = hints(app_engine, db)
+    assert told == [{"appointment_id": made.id, "booking_uid": made.calcom_v2_booking_id, "seen": seen}]
+
+
+def test_a_booking_that_a_host_confirmed_is_followed(booked, reconcile, app_engine, db, simulator):
+    made = booked(event_type_id=7)
+    assert made.status == "pending"
+    simulator.host("confirm", made.calcom_v2_booking_id)
+    assert reconcile(made) == 1
+    assert [hint["seen"] for hint in hints(app_engine, db)] == ["confirmed"]
+
+
+def test_a_moved_booking_met_under_its_new_time_is_no_orphan(booked, reconcile, app_engine, db, simulator, caplog):
+    made = booked()
+    uid, start = made.calcom_v2_booking_id, made.starts_at
+    for days in (5, 6):
+        start += timedelta(days=days)
+        uid = simulator.host("move", uid, start=start.isoformat())["uid"]
+    first = start - timedelta(hours=1)
+    window = Window(first, first + WINDOW, datetime.now(UTC) + timedelta(minutes=2))
+    assert Reconciliation(app_engine, calcom(), window).run() == 1
+    assert hints(app_engine, db)[0]["booking_uid"] == made.calcom_v2_booking_id
+    assert said(caplog) == []
+
+
+def orphaned(app_engine, made) -> None:
+    """Our side forgets: the appointment lets go of its booking."""
+    change(app_engine, "UPDATE appointments SET calcom_v2_booking_id = 'another' WHERE id = :id", id=made.id)
+
+
+def test_a_booking_under_our_key_that_no_appointment_has_is_said_once_a_day(
+    booked, reconcile, app_engine, db, caplog, simulator
+):
+    made = booked()
+    orphaned(app_engine, made)
+    change(app_engine, "UPDATE appointments SET calcom_sync_status = 'error'")  # not this direction's matter
+    with caplog.at_level(logging.CRITICAL, "saga"):
+        assert reconcile(made) == 1
+        assert reconcile(made) == 0
+        change(app_engine, "UPDATE audit_log SET at = at - interval '25 h'")
+        assert reconcile(made) == 1
+    assert said(caplog) == ["reconcile_orphan"] * 2
+    assert made.calcom_v2_booking_id in caplog.text
+    assert "secret.example" not in caplog.text
+    assert len(simulator.standing()) == 1, "never cancelled by itself"
+    audit = db.execute(text("SELECT entity, detail FROM audit_log WHERE action = 'reconcile.orphan'")).all()
+    assert [tuple(row) for row in audit] == [("calcom_booking", {"uid": made.calcom_v2_booking_id})] * 2
+
+
+def test_a_booking_whose_saga_was_purged_is_no_orphan_while_an_appointment_has_it(
+    booked, reconcile, app_engine, caplog
+):
+    made = booked()
+    change(app_engine, "DELETE FROM sagas")
+    assert reconcile(made) == 0
+    orphaned(app_engine, made)
+    change(app_engine, "UPDATE appointments SET calcom_sync_status = 'error'")
+    assert reconcile(made) == 1
+    assert said(caplog) == ["reconcile_orphan"]
+
+
+def test_a_booking_that_is_not_ours_is_nobodys_business(booked, reconcile, simulator, caplog):
+    made = booked()
+    simulator.book(event_type_id=2, start=made.starts_at.isoformat())
+    assert reconcile(made) == 0
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize(
+    "at_work",
+    [
+        "UPDATE sagas SET state = 'manual_review_required', ended_at = NULL",
+        "UPDATE sagas SET ended_at = saga_now()",
+        "INSERT INTO saga_locks (resource, saga_id, held) SELECT 'appointment:1', id, true FROM sagas",
+        "UPDATE appointments SET updated_at = saga_now()",
+    ],
+    ids=["in review", "ended just now", "locked", "changed just now"],
+)
+def test_what_we_are_at_ourselves_is_passed_over(booked, reconcile, app_engine, db, caplog, at_work):
+    made = booked()
+    orphaned(app_engine, made)
+    change(app_engine, "ALTER TABLE sagas DISABLE TRIGGER USER")
+    change(app_engine, at_work)
+    change(app_engine, "ALTER TABLE sagas ENABLE TRIGGER USER")
+    if "ended_at = saga_now" in at_work:  # nor does its appointment, which has another booking, count as missing it
+        change(app_engine, "UPDATE appointments SET calcom_sync_status = 'error'")
+    assert reconcile(made) == 0
+    assert said(caplog) == []
+    assert hints(app_engine, db) == []
+
+
+def test_an_appointment_whose_booking_cal_com_does_not_know(booked, reconcile, app_engine, simulator, caplog):
+    made = booked()
+    simulator.reset()
+    with caplog.at_level(logging.CRITICAL, "saga"):
+        assert reconcile(made) == 1
+        assert reconcile(made) == 0
+    assert said(caplog) == ["reconcile_missing"]
+    assert "SAGAJOBS_CALCOM_API_KEY" in caplog.text
+
+
+def test_a_list_that_makes_no_sense_is_no_list(booked, reconcile, app_engine, db, simulator):
+    made = booked()
+    simulator.fault("list", "malformed", count=1)
+    sweep = Sweep(name="reconcile", body=reconciling(calcom), every=1, what="differences")
+    assert run(app_engine, sweep).found == 0
+    assert db.execute(text("SELECT cursor FROM sweeps")).scalar_one() is None, "the same day again"
+    assert reconcile(made) == 0
+
+
+def test_one_that_cannot_be_compared_does_not_keep_the_sweep_from_the_others(
+    booked, reconcile, app_engine, db, simulator, caplog
+):
+    bad, good = booked(), booked()
+    for made in (bad, good):
+        simulator.host("cancel", made.calcom_v2_booking_id)
+    change(app_engine, "UPDATE appointments SET calcom_v2_booking_id = 'no uid/of Cal.com' WHERE id = :id", id=bad.id)
+    change(app_engine, "UPDATE appointments SET updated_at = updated_at - interval '2 min'")
+    assert reconcile(good) == 1
+    assert [hint["appointment_id"] for hint in hints(app_engine, db)] == [good.id]
+    assert "could not be compared" in caplog.text
+
+
+# --- the walk through the days ---
+
+
+def test_the_days_are_walked_through_one_by_one_and_then_again():
+    window = Window.after(None, NOW)
+    assert (window.first, window.last) == (NOW - BEHIND, NOW - BEHIND + WINDOW)
+    days = [window.first]
+    while (window := Window.after(window.cursor(), NOW)).first > days[-1]:
+        days.append(window.first)
+    assert len(days) == (BEHIND + AHEAD) / WINDOW
+    assert days[-1] + WINDOW == NOW + AHEAD
+    assert window.first == NOW - BEHIND
+
+
+def test_a_round_that_was_broken_off_long_ago_begins_at_the_present():
+    assert Window.after({"first": (NOW - timedelta(days=9)).isoformat()}, NOW).first == NOW - BEHIND
+
+
+def test_each_run_moves_on_by_a_day_and_one_without_cal_com_does_not(app_engine, db, simulator):
+    sweep = Sweep(name="reconcile", body=reconciling(calcom), every=1, what="differences")
+
+    def cursor():
+        return db.execute(text("SELECT cursor->>'first' FROM sweeps")).scalar()
+
+    run(app_engine, sweep)
+    first = datetime.fromisoformat(cursor())
+    run(app_engine, sweep)
+    assert datetime.fromisoformat(cursor()) == first + WINDOW
+    for kind in ("http_503", "rate_limit"):
+        simulator.fault("list", kind, count=1)
+        run(app_engine, sweep)
+        assert datetime.fromisoformat(cursor()) == first + WINDOW
+        simulator.heal()
+
+
+def test_a_wrong_key_is_an_error_and_not_the_end(app_engine, db, caplog):
+    class Refused:
+        def find_bookings(self, **_filters):
+            raise BadCredentials("GET /v2/bookings: 401", status=401)
+
+    run(app_engine, Sweep(name="reconcile", body=reconciling(Refused), every=1, what="differences"))
+    assert [line.levelno for line in caplog.records if "BadCredentials" in line.message] == [logging.ERROR]

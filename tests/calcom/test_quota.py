@@ -1,0 +1,324 @@
+"""The shared quota: never exceeded by whatever number of workers, shared out by priority, out of nobody's way."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sagajobs.calcom import errors
+from sagajobs.calcom import shared as shared_module
+from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.gate import Gate
+from sagajobs.calcom.operations import ADD_GUESTS, ME, SET_LOCATION
+from sagajobs.calcom.priority import Priority
+from sagajobs.calcom.quota import SPREADS, Quota
+from sagajobs.calcom.shared import Shared
+from sagajobs.errors import Deferred
+from tests.support.waiting import wait_for
+
+UNDO, NEAR, FAR = Priority.UNDO, Priority.NEAR, Priority.FAR
+
+
+def taken(quota, priority, operation=ME):
+    try:
+        quota.take(operation, priority)
+    except errors.CalcomQuotaSpent:
+        return False
+    return True
+
+
+def take_all(quota, priority, operation=ME):
+    count = 0
+    while taken(quota, priority, operation):
+        count += 1
+    return count
+
+
+# A worker of four threads that wants more than there is; each call arrives at once or `delay` later.
+HAMMER = """
+import json, random, sys, threading, time
+from sagajobs.calcom.errors import CalcomQuotaSpent
+from sagajobs.calcom.operations import ME
+from sagajobs.calcom.priority import Priority
+from sagajobs.calcom.quota import Quota
+from sagajobs.calcom.shared import Shared
+
+url, key, limit, window, delay, seconds, seed = sys.argv[1:]
+quota = Quota(Shared(lambda: url, key), int(limit), delay=float(delay), server_window=float(window))
+end = time.time() + float(seconds)
+arrivals = []
+
+def hammer(number):
+    chance = random.Random(f"{seed}.{number}")
+    while time.time() < end:
+        try:
+            quota.take(ME, chance.choice(list(Priority)))
+        except CalcomQuotaSpent:
+            continue
+        arrivals.append(time.time() + chance.choice([0.0, float(delay)]))
+
+threads = [threading.Thread(target=hammer, args=[n]) for n in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps(arrivals))
+"""
+
+
+def test_no_window_of_the_server_s_ever_holds_more_than_the_limit(redis_url, key):
+    limit, window, delay, seconds = 30, 1.0, 2.5, 13.0
+
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", HAMMER, redis_url, key, *map(str, (limit, window, delay, seconds, seed))],
+            stdout=subprocess.PIPE,
+        )
+        for seed in range(3)
+    ]
+    arrivals = sorted(moment for worker in workers for moment in json.loads(worker.communicate()[0]))
+
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    assert len(arrivals) > 2 * limit  # the limit was met, not merely never reached
+    closest = min(later - earlier for earlier, later in zip(arrivals, arrivals[limit:], strict=False))
+    assert closest > window
+
+
+# A worker of four threads that calls as fast as it may, and comes back when it is told to.
+CALLER = """
+import sys, threading, time
+from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.errors import CalcomDeferred
+from sagajobs.calcom.gate import Gate
+from sagajobs.calcom.priority import Priority
+from sagajobs.calcom.quota import Quota
+from sagajobs.calcom.shared import Shared
+
+url, key, calcom, seconds = sys.argv[1:]
+quota = Quota(Shared(lambda: url, key), 20, delay=1, server_window=1)
+end = time.monotonic() + float(seconds)
+
+def call(priority):
+    with CalcomClient(calcom, "cal_test_simulator", gate=Gate(quota=quota)).at(priority) as client:
+        while time.monotonic() < end:
+            try:
+                client.me()
+            except CalcomDeferred as error:
+                threading.Event().wait(min(error.retry_after, 0.2))
+
+threads = [threading.Thread(target=call, args=[priority]) for priority in [*Priority, Priority.FAR]]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_cal_com_has_no_reason_to_refuse(simulator, redis_url, key):
+    simulator.switch(rate_limit_per_minute=20, rate_limit_window_seconds=1)
+
+    workers = [subprocess.Popen([sys.executable, "-c", CALLER, redis_url, key, simulator.url, "9"]) for _ in range(3)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
+
+    counts = simulator.control("GET", "counts")
+    assert set(counts["statuses"]) == {"200"}
+    assert 40 < counts["calls"] <= 80
+
+
+def test_each_priority_has_its_share(shared):
+    quota = Quota(shared, 120, delay=3)
+
+    assert [quota.left(one) for one in (UNDO, NEAR, FAR)] == [120, 108, 96]
+    assert take_all(quota, FAR) == 96
+    assert [quota.left(one) for one in (UNDO, NEAR, FAR)] == [24, 12, 0]
+    assert take_all(quota, NEAR) == 12
+    assert take_all(quota, UNDO) == 12
+    assert [take_all(quota, one) for one in Priority] == [0, 0, 0]
+    snapshot = quota.snapshot()
+    assert (snapshot.per_minute, snapshot.window, snapshot.used, snapshot.blocked_for) == (120, 65, 120, 0)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(limit=st.integers(1, 25), wishes=st.lists(st.sampled_from(list(Priority)), max_size=60))
+def test_in_whatever_order_they_come(redis_url, limit, wishes):
+    """`limits` cuts its list to the limit that was asked for last: nothing that still counts may get lost by that."""
+    quota = Quota(Shared(lambda: redis_url, f"cal_{time.monotonic_ns()}"), limit, delay=0)
+    most = {UNDO: limit, NEAR: max(limit * 9 // 10, 1), FAR: max(limit * 8 // 10, 1)}
+
+    used = 0
+    for wish in wishes:
+        assert taken(quota, wish) == (used < most[wish])
+        used += used < most[wish]
+
+
+def test_threads_do_not_take_more_than_the_share(shared):
+    quota = Quota(shared, 50, delay=0)
+    barrier = threading.Barrier(16)
+
+    def hurry(_):
+        barrier.wait()
+        return sum(taken(quota, FAR) for _ in range(10))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(hurry, range(16))) == 40
+
+
+def test_the_wait_is_as_long_as_it_takes(shared):
+    quota = Quota(shared, 10, delay=0, server_window=1)  # a window of 3 s
+    started = time.monotonic()
+    take_all(quota, FAR)
+
+    with pytest.raises(errors.CalcomQuotaSpent) as caught:
+        quota.take(ME, FAR)
+
+    assert isinstance(caught.value, Deferred)
+    least, most = SPREADS[FAR]
+    assert 3 + least - 0.5 < caught.value.retry_after < 3 + most
+    wait_for(lambda: taken(quota, FAR), 10)
+    assert 2.9 < time.monotonic() - started < caught.value.retry_after + 0.5
+
+
+def test_who_asks_first_is_told_and_takes_nothing(shared):
+    quota = Quota(shared, 10, delay=0)
+    assert quota.hold(ME, FAR) == 0
+    assert quota.snapshot().used == 0
+    take_all(quota, FAR)
+
+    assert 62 < quota.hold(ME, FAR) < 62 + SPREADS[FAR][1]
+    assert quota.hold(ME, NEAR) == 0
+    quota.block(ME, 5)
+    assert 4 < quota.hold(ME, NEAR) < 5 + SPREADS[NEAR][1]
+
+
+def test_who_waits_does_not_come_back_together_and_the_urgent_ones_first(shared):
+    quota = Quota(shared, 1, delay=0)
+    take_all(quota, UNDO)
+
+    def wait(priority):
+        with pytest.raises(errors.CalcomQuotaSpent) as caught:
+            quota.take(ME, priority)
+        return caught.value.retry_after
+
+    waits = {priority: [wait(priority) for _ in range(50)] for priority in Priority}
+
+    assert all(len(set(many)) == 50 for many in waits.values())
+    assert max(waits[NEAR]) - min(waits[NEAR]) > 1
+    # But for the moment that the fifty took.
+    assert max(waits[NEAR]) < min(waits[FAR]) + 1
+    assert sum(waits[UNDO]) < sum(waits[NEAR]) < sum(waits[FAR])
+
+
+def test_what_has_a_limit_of_its_own_is_stopped_alone(shared):
+    quota = Quota(shared, 100, delay=0)
+
+    assert take_all(quota, UNDO, SET_LOCATION) == 5
+    assert take_all(quota, UNDO, ADD_GUESTS) == 5
+    assert quota.snapshot().used == 10  # those that were put off have used nothing
+    quota.block(SET_LOCATION, 60)
+    assert taken(quota, FAR)
+
+
+ANOTHER_WORKER = """
+import sys
+from sagajobs.calcom.errors import CalcomQuotaSpent
+from sagajobs.calcom.operations import ME
+from sagajobs.calcom.priority import Priority
+from sagajobs.calcom.quota import Quota
+from sagajobs.calcom.shared import Shared
+
+url, key = sys.argv[1:]
+try:
+    Quota(Shared(lambda: url, key), 120, delay=3).take(ME, Priority.UNDO)
+except CalcomQuotaSpent as error:
+    print(error.retry_after)
+"""
+
+
+def test_a_429_stops_all_workers_for_as_long_as_it_says(simulator, shared, redis_url, key):
+    quota = Quota(shared, 120, delay=3)
+    simulator.fault("any", "rate_limit", seconds=17)
+    with CalcomClient(simulator.url, "cal_test_simulator", gate=Gate(quota=quota)) as client:
+        with pytest.raises(errors.CalcomRateLimited):
+            client.me()
+        for call in (client.me, client.at(UNDO).me):
+            with pytest.raises(errors.CalcomQuotaSpent):
+                call()
+
+    assert len(simulator.calls()) == 1
+    assert quota.left(UNDO) == 0
+    assert 15 < quota.snapshot().blocked_for <= 17
+    other = subprocess.run(
+        [sys.executable, "-c", ANOTHER_WORKER, redis_url, key], capture_output=True, text=True, check=True
+    )
+    assert 14 < float(other.stdout) < 19
+
+
+def test_a_block_ends_by_itself_and_is_never_shortened(shared):
+    quota = Quota(shared, 120, delay=3)
+    quota.block(ME, 1.0)
+    quota.block(ME, 0.2)
+
+    assert 0.5 < quota.snapshot().blocked_for <= 1.0
+    wait_for(lambda: taken(quota, FAR), 5)
+
+
+def test_a_call_is_charged_with_its_client_s_priority(simulator, shared, new):
+    quota = Quota(shared, 10, delay=0)
+    with CalcomClient(simulator.url, "cal_test_simulator", gate=Gate(quota=quota)) as client:
+        for _ in range(8):
+            client.me()
+        with pytest.raises(errors.CalcomQuotaSpent):
+            client.create_booking(new())
+        client.at(NEAR).create_booking(new())
+        with pytest.raises(errors.CalcomQuotaSpent):
+            client.at(NEAR).find_bookings()
+        assert len(client.at(UNDO).find_bookings()) == 1
+
+    assert [call["operation"] for call in simulator.calls()] == ["me"] * 8 + ["create", "list"]
+
+
+def test_without_redis_calls_go_out_with_one_warning_a_minute(free_port, key, caplog):
+    quota = Quota(Shared(lambda: f"redis://:s3cret@127.0.0.1:{free_port}/0", key), 1, delay=0)
+
+    with caplog.at_level(logging.WARNING):
+        assert all(taken(quota, FAR) for _ in range(50))
+        quota.block(ME, 60)
+
+    assert quota.left(FAR) is None
+    assert quota.snapshot() is None
+    assert len(caplog.records) == 1
+    assert "SAGAJOBS_REDIS_URL" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_counting_goes_on_where_it_was_when_redis_is_back(own_redis, key, monkeypatch):
+    monkeypatch.setattr(shared_module, "AWAY_FOR", 0.1)
+    quota = Quota(Shared(lambda: own_redis.url, key), 1, delay=0)
+    assert take_all(quota, UNDO) == 1
+
+    own_redis.kill()
+    assert taken(quota, UNDO)
+    own_redis.start()  # it has forgotten everything
+
+    wait_for(lambda: quota.snapshot() is not None)
+    assert take_all(quota, UNDO) == 1
+
+
+def test_a_frozen_redis_holds_nobody_up_for_long(own_redis, key):
+    quota = Quota(Shared(lambda: own_redis.url, key), 1, delay=0)
+    assert take_all(quota, UNDO) == 1
+    own_redis.freeze()
+
+    started = time.monotonic()
+    assert all(taken(quota, UNDO) for _ in range(50))
+    assert time.monotonic() - started < 3
+
+
+def test_priorities_by_the_appointment_s_start(tomorrow):
+    assert Priority.of(tomorrow, tomorrow - timedelta(hours=24)) is NEAR
+    assert Priority.of(tomorrow, tomorrow - timedelta(hours=25)) is FAR
+    assert Priority.of(tomorrow, tomorrow + timedelta(hours=1)) is NEAR

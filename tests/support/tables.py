@@ -1,0 +1,17 @@
+"""Everything that is in the database, for tests that say that nothing changed."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+
+def dump(db: Connection, *, without: tuple[str, ...] = ()) -> dict[str, list[tuple]]:
+    """Return every row of every table, by table."""
+    names = db.execute(
+        text("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'")
+    ).scalars()
+    return {
+        name: [tuple(row) for row in db.execute(text(f'SELECT t.*::text FROM "{name}" t ORDER BY 1'))]
+        for name in names.all()
+        if name not in without
+    }
