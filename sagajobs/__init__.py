@@ -11,7 +11,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sagajobs.booking import Appointment, AppointmentCreationSaga, BookingRequest, Customer
+    from sagajobs.booking import (
+        Appointment,
+        AppointmentCreationSaga,
+        AppointmentFollowSaga,
+        BookingRequest,
+        Customer,
+    )
     from sagajobs.errors import (
         AmbiguousError,
         CaseClosed,
@@ -30,13 +36,14 @@ if TYPE_CHECKING:
         SagaNotFound,
         TransientError,
     )
-    from sagajobs.root import app
+    from sagajobs.root import app, create_appointment, find_appointment
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
     "AmbiguousError",
     "Appointment",
     "AppointmentCreationSaga",
+    "AppointmentFollowSaga",
     "BookingRequest",
     "CaseClosed",
     "CaseNotFound",
@@ -60,6 +67,8 @@ __all__ = [
     "SagajobsError",
     "TransientError",
     "app",
+    "create_appointment",
+    "find_appointment",
     "step",
 ]
 

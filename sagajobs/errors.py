@@ -47,7 +47,14 @@
     └── RefusalInDoubt                is an AmbiguousRefusal: refused, perhaps on account of our earlier call
         └── SlotTaken                 the host is not free, or another call was faster
 
-and so does `sagajobs.booking.errors`, with three that are PermanentErrors::
+A webhook fails nobody's step, so these hang below `SagajobsError` itself::
+
+    WebhookRefused                    (sagajobs.calcom.errors) what is wrong with a webhook from Cal.com
+    ├── WebhookTooLarge               larger than any of theirs
+    ├── WebhookUnsigned               signature missing or wrong
+    └── WebhookMalformed              signed, and not readable
+
+Three of `sagajobs.booking.errors` are PermanentErrors::
 
     SlotNotFree                       the staff member has another appointment at that time
     NothingToAdopt                    the booking that the request brought along does not exist

@@ -13,7 +13,9 @@ import click
 from celery import Celery
 from celery.utils.imports import cwd_in_path
 
-from sagajobs.booking import AppointmentCreationSaga
+from sagajobs.booking import AppointmentCreationSaga, AppointmentFollowSaga
+from sagajobs.booking.cache import AppointmentCache
+from sagajobs.booking.facade import SAGA_ENABLED, BookingFacade
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
 from sagajobs.booking.sweeps import booking_sweeps
 from sagajobs.calcom.circuit import Circuit
@@ -29,6 +31,7 @@ from sagajobs.runtime.servers import ServerUrls, resolve
 from sagajobs.runtime.settings import Settings
 from sagajobs.saga import Canvas, Database, Engine, set_default_engine
 from sagajobs.saga.sweeps import engine_sweeps
+from sagajobs.saga.switches import Switch
 
 CALL_MARGIN = 2.0
 """Seconds that a call to Cal.com may take beyond its own time-outs before the step's ends it."""
@@ -108,11 +111,19 @@ def _call_time() -> float:
     return settings().calcom_connect_timeout + settings().calcom_read_timeout + CALL_MARGIN
 
 
-def _engine() -> Engine:
-    engine = Engine(Database(lambda: servers().database), stall_after=settings().stall_after)
+def _services(database: Database) -> BookingServices:
+    return BookingServices(
+        client=calcom,
+        event_types=EventTypes(_quick_calcom),
+        cache=AppointmentCache(lambda: servers().redis, database),
+    )
+
+
+def _engine(database: Database, services: BookingServices) -> Engine:
+    engine = Engine(database, stall_after=settings().stall_after)
     call = _call_time()
-    services = BookingServices(client=calcom, event_types=EventTypes(_quick_calcom))
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
+    engine.register(AppointmentFollowSaga, services, timeouts={"see_change": 2 * call, "read_booking": 2 * call})
     engine.schedule(
         *engine_sweeps(interval=settings().sweep_interval, retention_days=settings().retention_days),
         *booking_sweeps(calcom, reconcile_interval=settings().reconcile_interval),
@@ -128,7 +139,13 @@ def _configuration() -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if name not in own}
 
 
-engine = _engine()
+database = Database(lambda: servers().database)
+services = _services(database)
+engine = _engine(database, services)
+saga_enabled = Switch(database, SAGA_ENABLED, default=settings().saga_enabled)
+_facade = BookingFacade(database, services, saga_enabled)
+create_appointment = _facade.create_appointment
+find_appointment = _facade.find_appointment
 
 app = Celery("sagajobs", set_as_current=False)
 app.add_defaults(_configuration)

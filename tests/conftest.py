@@ -27,6 +27,7 @@ os.environ.update(
     SAGAJOBS_RECONCILE_INTERVAL="86400",  # what it says depends on what other tests left at Cal.com
     SAGAJOBS_CALCOM_CONNECT_TIMEOUT="0.5",
     SAGAJOBS_CALCOM_READ_TIMEOUT="1",
+    SAGAJOBS_CALCOM_WEBHOOK_SECRET="a secret of the tests",  # noqa: S106 - that is what it is
     SAGAJOBS_CALCOM_QUOTA="0",
     SAGAJOBS_CALCOM_CIRCUIT_RESET="1",
     SAGAJOBS_LOG_LEVEL="DEBUG",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sagajobs.booking.appointment import Appointment
 from sagajobs.booking.creation import AppointmentCreationSaga
+from sagajobs.booking.follow import AppointmentFollowSaga
 from sagajobs.booking.request import BookingRequest, Customer
 
-__all__ = ["Appointment", "AppointmentCreationSaga", "BookingRequest", "Customer"]
+__all__ = ["Appointment", "AppointmentCreationSaga", "AppointmentFollowSaga", "BookingRequest", "Customer"]

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.local import audit
 from sagajobs.booking.outside import LONGEST_TRAIL
 from sagajobs.booking.schema import appointments
@@ -117,3 +118,18 @@ class DatabaseCompensationService:
         if left.deleted_at is None:
             raise PermanentError(f"appointment {appointment_id} still stands after its deletion")
         return {"appointment_id": appointment_id, "status": left.status, "deleted_at": left.deleted_at.isoformat()}
+
+    def invalidate_cache(self, cache: AppointmentCache, appointment_id: int) -> dict[str, Any]:
+        """Have web applications read an appointment anew; not critical, as the cache forgets by itself.
+
+        Args:
+            cache: what they read from.
+            appointment_id: which one; the change to it must be committed by now.
+
+        Returns:
+            The receipt: whether there was something to forget.
+
+        Raises:
+            TransientError: Redis did not do it.
+        """
+        return {"appointment_id": appointment_id, "forgotten": cache.invalidate(appointment_id)}

@@ -125,12 +125,7 @@ def assign_host(db: Session, appointment_id: int, host: Mapping[str, Any] | None
     """Assign the staff member whom Cal.com chose as host; that nobody matches is no failure."""
     if host is None:
         return {"staff_id": None, "reason": "Cal.com named no host"}
-    matches = [staff.c.calcom_user_id == host["id"]]
-    if host["email"]:
-        matches.append(func.lower(staff.c.email) == func.lower(host["email"]))
-    staff_id = db.scalar(
-        select(staff.c.id).where(or_(*matches)).order_by((staff.c.calcom_user_id == host["id"]).desc()).limit(1)
-    )
+    staff_id = staff_of_host(db, host)
     if staff_id is None:
         return {"staff_id": None, "reason": "no staff member matches Cal.com's host"}
     db.execute(
@@ -139,6 +134,16 @@ def assign_host(db: Session, appointment_id: int, host: Mapping[str, Any] | None
         .values(staff_id=staff_id, updated_at=func.saga_now())
     )
     return {"staff_id": staff_id}
+
+
+def staff_of_host(db: Session, host: Mapping[str, Any]) -> int | None:
+    """Return the staff member who is a host at Cal.com, by its number for him or else by e-mail address."""
+    matches = [staff.c.calcom_user_id == host["id"]]
+    if host["email"]:
+        matches.append(func.lower(staff.c.email) == func.lower(host["email"]))
+    return db.scalar(
+        select(staff.c.id).where(or_(*matches)).order_by((staff.c.calcom_user_id == host["id"]).desc()).limit(1)
+    )
 
 
 def audit(

@@ -19,21 +19,20 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Row, text
 
 from sagajobs.booking.alerts import alert, once_a_day
+from sagajobs.booking.follow import AppointmentFollowSaga, Hint
 from sagajobs.booking.outside import LONGEST_TRAIL, METADATA_KEY, STANDING
 from sagajobs.booking.request import MAX_DURATION
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import BookingNotFound, CalcomError
 from sagajobs.calcom.models import Booking, BookingStatus
-from sagajobs.errors import IdempotencyConflict, TransientError
+from sagajobs.errors import TransientError
+from sagajobs.saga import SagaState
 from sagajobs.saga.sweeps import Swept
 
 if TYPE_CHECKING:
     from sagajobs.saga import Engine
 
 log = logging.getLogger(__name__)
-
-FOLLOWER = "appointment_follow"
-"""The kind of saga that brings an appointment to where its booking is."""
 
 WINDOW = timedelta(days=1)
 """Starts that one run looks at: at 40 pages of 250 that is 10,000 bookings a day, and mostly it is one call."""
@@ -213,16 +212,19 @@ class Reconciliation:
         return self._follow(row.id, booking, difference)
 
     def _follow(self, appointment_id: int, booking: Booking, seen: str) -> bool:
-        """Start the saga that follows, once for each state of the booking; False if it was started before."""
-        hint = {"appointment_id": appointment_id, "booking_uid": booking.uid, "seen": seen}
+        """Start the saga that follows, once for each state of the booking; False if it was started before.
+
+        One that has given up, as it does after half a minute without Cal.com, is started again.
+        """
+        hint = Hint(appointment_id=appointment_id, booking_uid=booking.uid, seen=seen)
         changed = booking.updated_at.isoformat() if booking.updated_at else ""
-        try:
-            handle = self._engine.enqueue(
-                self._engine.kinds[FOLLOWER], hint, idempotency_key=f"reconcile:{booking.uid}:{changed}"
-            )
-        except IdempotencyConflict:
-            return False  # the same state of the booking, in another word
-        return handle.created
+        earlier = 0
+        while True:
+            key = f"reconcile:{booking.uid}:{changed}:{seen}:{earlier}"
+            handle = self._engine.enqueue(AppointmentFollowSaga, hint, idempotency_key=key)
+            if handle.created or handle.status() is not SagaState.COMPENSATED:
+                return handle.created
+            earlier += 1
 
     # --- what both share ---
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from cachetools import TTLCache
 
+from sagajobs.booking.cache import AppointmentCache
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import CalcomError, EventTypeNotFound
 from sagajobs.calcom.models import EventType
@@ -85,11 +86,13 @@ class BookingServices:
     Attributes:
         client: returns the Cal.com client; asked at the first use, so that importing a saga needs no settings.
         event_types: Cal.com's event types, remembered for a while.
+        cache: what web applications read of appointments.
         actor: who the audit trail names.
     """
 
     client: Callable[[], CalcomClient]
     event_types: EventTypes
+    cache: AppointmentCache
     actor: str = "sagajobs"
 
     @property

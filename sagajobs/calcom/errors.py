@@ -1,6 +1,6 @@
-"""What a call to Cal.com can end in, other than success.
+"""What a call to Cal.com, or a webhook from it, can end in, other than success.
 
-Every class here is also one of the four kinds of `sagajobs.errors`, so that whoever runs a step can tell what
+Every `CalcomError` is also one of the four kinds of `sagajobs.errors`, so that whoever runs a step can tell what
 to do from the type alone. Which answer becomes which class is decided in `sagajobs.calcom.answers`; the whole
 tree is drawn in `sagajobs.errors`.
 """
@@ -138,3 +138,19 @@ class RefusalInDoubt(CalcomError, AmbiguousRefusal):
 
 class SlotTaken(RefusalInDoubt):
     """No host is free at that time, or a racing call was faster; the other one may have been our own."""
+
+
+class WebhookRefused(SagajobsError):
+    """Base of what is wrong with a webhook; the message quotes nothing of it but the names of its fields."""
+
+
+class WebhookTooLarge(WebhookRefused):
+    """It is larger than any that Cal.com sends."""
+
+
+class WebhookUnsigned(WebhookRefused):
+    """Its signature is missing or wrong: it may be anybody's."""
+
+
+class WebhookMalformed(WebhookRefused):
+    """It was signed with our secret and cannot be read."""

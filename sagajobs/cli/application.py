@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sagajobs.runtime.servers import ServerUrls
     from sagajobs.runtime.settings import Settings
     from sagajobs.saga import Database, Engine
+    from sagajobs.saga.switches import Switch
 
 
 def _root() -> Any:
@@ -57,6 +58,12 @@ def celery_app() -> Celery:
 def engine() -> Engine:
     """Return the engine."""
     found: Engine = _root().engine
+    return found
+
+
+def saga_enabled() -> Switch:
+    """Return the switch that says whether the web application books with a saga."""
+    found: Switch = _root().saga_enabled
     return found
 
 

@@ -28,6 +28,12 @@ def _user() -> str | None:
         return None
 
 
+who_option = click.option(
+    "--who", metavar="NAME", default=_user, help="Who you are; by default the user of this session."
+)
+"""The option that says who acts."""
+
+
 def acting(command: Command) -> Command:
     """Give a command the options of every act of an operator."""
     for option in (
@@ -35,7 +41,7 @@ def acting(command: Command) -> Command:
         click.option("--private", is_flag=True, help="With --dry-run: show what calls would say about people, too."),
         click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing, here or at Cal.com."),
         click.option("--why", metavar="REASON", help="Your reason; it goes on record.  [required unless --dry-run]"),
-        click.option("--who", metavar="NAME", default=_user, help="Who you are; by default the user of this session."),
+        who_option,
     ):
         command = option(command)
     return command

@@ -15,6 +15,7 @@ from sagajobs.cli.groups import LazyGroup
         "sagas": "sagajobs.cli.sagas:sagas",
         "invariants": "sagajobs.cli.invariants:invariants",
         "sweep": "sagajobs.cli.sweep:sweep",
+        "webhooks": "sagajobs.cli.webhooks:webhooks",
         "purge": "sagajobs.cli.purge:purge",
         "settings": "sagajobs.cli.settings:settings",
         "db": "sagajobs.cli.database:db",

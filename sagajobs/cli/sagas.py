@@ -21,6 +21,8 @@ from sagajobs.cli.groups import LazyGroup
         "pause": "sagajobs.cli.control:pause",
         "resume": "sagajobs.cli.control:resume",
         "cancel": "sagajobs.cli.control:cancel",
+        "enable": "sagajobs.cli.switch:enable",
+        "disable": "sagajobs.cli.switch:disable",
     },
 )
 def sagas() -> None:

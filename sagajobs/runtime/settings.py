@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     )
     calcom_api_key: Secret | None = Field(default=None, description="key for Cal.com's API")
     calcom_webhook_secret: Secret | None = Field(
-        default=None, description="secret that Cal.com signs its webhooks with (no effect yet)"
+        default=None, description="secret that Cal.com signs its webhooks with"
     )
     calcom_connect_timeout: Seconds = Field(default=3.0, description="seconds to reach Cal.com")
     calcom_read_timeout: Seconds = Field(default=15.0, description="seconds to wait for Cal.com's answer")
@@ -118,7 +118,9 @@ class Settings(BaseSettings):
         default_factory=_default_home, description="folder for the data of the embedded servers"
     )
     log_level: Annotated[str, AfterValidator(_level)] = Field(default="INFO", description="least level that is logged")
-    saga_enabled: bool = Field(default=True, description="off: book directly, without a saga (no effect yet)")
+    saga_enabled: bool = Field(
+        default=True, description="off: book directly, without a saga; see sagajobs sagas disable"
+    )
     sentry_dsn: Secret | None = Field(default=None, description="where errors are reported (no effect yet)")
     stall_after: Seconds = Field(
         default=15.0, description="seconds that a saga may stand still before the sweep looks at it"

@@ -77,7 +77,7 @@ class Engine:
         self.review = ReviewDesk(self)
 
     def schedule(self, *sweeps: Sweep) -> None:
-        """Make sweeps known under their names: to beat, to the workers and to the command line.
+        """Make sweeps known under their names, before the engine gets its canvas: to beat, workers and command line.
 
         Raises:
             DefinitionError: another sweep has that name.
@@ -299,8 +299,9 @@ class Engine:
         failed, completed = record.failed_step, record.completed_steps
         why = f" ({record.error['class'].rpartition('.')[2]})" if record.error else ""
         if record.state is SagaState.COMPENSATED:
+            how = f"failed at step {failed}" if failed else "was stopped"
             raise SagaException(
-                f"{what} failed at step {failed}{why} and was undone",
+                f"{what} {how}{why} and was undone",
                 saga_id=record.id,
                 failed_step=failed,
                 completed_steps=completed,

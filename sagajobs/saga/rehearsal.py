@@ -54,10 +54,14 @@ class Rehearsal:
 
     def follows(self) -> tuple[Foreseen, ...]:
         """Return what would follow: the next stage, or the undos down to where an answer decides."""
-        if self._record.state in FORWARD:
-            return tuple(self._run(self._kind.definition.step(name)) for name in self._record.open_steps)
-        if self._record.state is SagaState.COMPENSATING:
-            return tuple(self._undos())
+        try:
+            if self._record.state in FORWARD:
+                return tuple(self._run(self._kind.definition.step(name)) for name in self._record.open_steps)
+            if self._record.state is SagaState.COMPENSATING:
+                return tuple(self._undos())
+        except Exception as error:  # noqa: BLE001 - a condition that raises is a reason to ask a person, not to fail him
+            says = f"what follows cannot be told: {type(error).__name__}"
+            return (Foreseen(self._record.at_work or "-", "run", external=False, says=says),)
         return ()
 
     def instance(self) -> tuple[Saga, list[Mapping[str, Any]] | None]:

@@ -6,39 +6,20 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from pydantic import BaseModel
 from sqlalchemy import text
 
-from sagajobs import AppointmentCreationSaga
-from sagajobs.booking.reconcile import AHEAD, BEHIND, FOLLOWER, WINDOW, Reconciliation, Window, reconciling
+from sagajobs import AppointmentCreationSaga, AppointmentFollowSaga
+from sagajobs.booking.reconcile import AHEAD, BEHIND, WINDOW, Reconciliation, Window, reconciling
 from sagajobs.calcom.errors import BadCredentials
 from sagajobs.root import calcom
-from sagajobs.saga import Saga, step
 from sagajobs.saga.sweeps import Sweep, run
 
 NOW = datetime(2040, 5, 1, 12, tzinfo=UTC)
 
 
-class Follower(Saga):
-    """Stands in for the saga that follows: what it is told is what is tested."""
-
-    name = FOLLOWER
-
-    class Input(BaseModel):
-        appointment_id: int
-        booking_uid: str
-        seen: str
-
-    @step(irreversible=True)
-    def look(self, db):
-        return None
-
-
 @pytest.fixture(autouse=True)
 def _nobody_at_work(app_engine, clean, simulator, monkeypatch):
     monkeypatch.setattr(app_engine, "publisher", _Nobody())
-    monkeypatch.setitem(app_engine.kinds, FOLLOWER, Follower)
-    monkeypatch.setattr(Follower, "engine", app_engine, raising=False)
 
 
 class _Nobody:
@@ -87,10 +68,10 @@ def reconcile(app_engine):
 def hints(app_engine, db) -> list[dict]:
     """Return what followers were told, having carried them out."""
     rows = db.execute(
-        text("SELECT id, input FROM sagas WHERE name = :name ORDER BY created_at"), {"name": FOLLOWER}
+        text("SELECT id, input FROM sagas WHERE name = :name ORDER BY created_at"), {"name": AppointmentFollowSaga.name}
     ).all()
     for row in rows:
-        app_engine.drive(Follower, str(row.id))
+        app_engine.drive(AppointmentFollowSaga, str(row.id))
     return [row.input for row in rows]
 
 
@@ -108,8 +89,12 @@ def test_where_both_sides_agree_there_is_nothing_to_say(booked, reconcile, app_e
     assert said(caplog) == []
 
 
-@pytest.mark.parametrize(("act", "seen"), [("cancel", "cancelled"), ("move", "moved")])
-def test_what_a_host_did_behind_our_back_is_followed_once(booked, reconcile, app_engine, db, simulator, act, seen):
+@pytest.mark.parametrize(
+    ("act", "seen", "done"), [("cancel", "cancelled", "cancelled"), ("move", "moved", "rescheduled")]
+)
+def test_what_a_host_did_behind_our_back_is_followed_once(
+    booked, reconcile, app_engine, db, simulator, act, seen, done
+):
     made = booked()
     more = {"start": (made.starts_at + timedelta(days=3)).isoformat()} if act == "move" else {}
     simulator.host(act, made.calcom_v2_booking_id, **more)
@@ -117,7 +102,27 @@ def test_what_a_host_did_behind_our_back_is_followed_once(booked, reconcile, app
     assert reconcile(made) == 1
     assert reconcile(made) == 0, "the saga is on its way"
     told = hints(app_engine, db)
-    assert told == [{"appointment_id": made.id, "booking_uid": made.calcom_v2_booking_id, "seen": seen}]
+    assert told == [
+        {"appointment_id": made.id, "booking_uid": made.calcom_v2_booking_id, "seen": seen, "trigger": None}
+    ]
+    assert db.execute(text("SELECT status FROM appointments")).scalar_one() == done
+    assert reconcile(made) == 0
+
+
+def test_a_saga_that_gave_up_on_following_is_started_again(booked, reconcile, app_engine, db, simulator):
+    made = booked()
+    simulator.host("cancel", made.calcom_v2_booking_id)
+    for _ in range(2):
+        assert reconcile(made) == 1
+        change(
+            app_engine,
+            "UPDATE sagas SET state = 'compensating' WHERE name = 'appointment_follow' AND state = 'pending';"
+            "UPDATE sagas SET state = 'compensated', next_at = NULL, ended_at = saga_now() "
+            "WHERE state = 'compensating'",
+        )
+    assert reconcile(made) == 1
+    assert len(hints(app_engine, db)) == 3
+    assert db.execute(text("SELECT status FROM appointments")).scalar_one() == "cancelled"
 
 
 def test_a_booking_that_a_host_confirmed_is_followed(booked, reconcile, app_engine, db, simulator):

@@ -39,10 +39,18 @@ for number in sys.argv[2:]:
 """
 
 
+@pytest.fixture(autouse=True)
+def _clean(shell, sql):
+    """The home is shared with other files, which count what they find."""
+    shell.sagajobs("sagas", "list")
+    sql("TRUNCATE sagas, appointments, customers CASCADE")
+    yield
+    sql("TRUNCATE sagas, appointments, customers CASCADE")
+
+
 @pytest.fixture
 def sagas(shell):
     """Make sagas that begin so many hours from now: `review`, in doubt whether they are booked; or `pending`."""
-    shell.sagajobs("sagas", "list")
     patient = shell.with_env(SAGAJOBS_CALCOM_CIRCUIT_FAILURES="1000")  # what fails here must not stop other tests
 
     def make(what: str, *hours: int) -> list[str]:

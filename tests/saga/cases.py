@@ -125,6 +125,12 @@ def not_taken_up(throwaway):
     return handle
 
 
+def condition_raises(throwaway):
+    """The author's own condition cannot be asked."""
+    act = step(irreversible=True, when=lambda saga: 1 / 0)(nothing)
+    return until_asked(throwaway, throwaway.record(act=act))
+
+
 def still_not_taken_up(throwaway):
     handle = not_taken_up(throwaway)
     rename(throwaway.engine, handle, "first", "former_first")

@@ -153,7 +153,7 @@ def test_cancelling_at_every_state(throwaway, db, world, state):
     assert handle.cancel(**SIGNED) == "compensating"
     assert throwaway.sweep(handle) == "compensated"
     assert not world.stands(f"{handle.id}/call")
-    with pytest.raises(SagaException, match="Cancelled"):
+    with pytest.raises(SagaException, match=r"was stopped \(Cancelled\) and was undone"):
         handle.result()
 
 
@@ -212,10 +212,10 @@ def test_after_the_commit_of_a_pause_or_cancel_nothing_is_claimed(
             getattr(handle, act)(**SIGNED)
 
     app_engine.publisher = None
-    monkeypatch.setattr(type(kind.definition), "check", lambda _self, record: check_and_then(record))
-    outcome = deliver(app_engine, handle, named)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(kind.definition), "check", lambda _self, record: check_and_then(record))
+        outcome = deliver(app_engine, handle, named)
     assert outcome.verdict is Verdict.END
-    monkeypatch.undo()
     assert named not in world.local(handle.id)
     assert handle.record().steps[named].state == "waiting"
     assert "try:call" not in world.acts(handle.id), "no call was made"

@@ -32,6 +32,7 @@ def test_every_remedy_is_explained_or_refused_and_nothing_changes(throwaway, app
         for act in prospect.follows:
             assert act.calls == (), "what cannot be rehearsed is not run"
             assert ("not known" in act.says) == act.external
+            assert ("cannot be told: ZeroDivisionError" in act.says) == (about is cases.condition_raises)
 
 
 @pytest.mark.parametrize("about", TAKES, ids=name)

@@ -43,6 +43,7 @@ TAKES = {
     cases.tried_in_vain: ("tried again in vain", {R, S, D, A}),
     cases.not_even_marked: ("it could not even be marked for retry", {R, S, D, A}),
     cases.not_taken_up: ("the code cannot take it up", {R, A}),
+    cases.condition_raises: ("the code cannot take it up", {R, A}),
     cases.still_not_taken_up: ("the code cannot take it up", {A}),
     cases.unknown_kind: ("no code knows this kind of saga", {A}),
     cases.process_gone: ("the process that ran it is gone", {D, U, A}),
@@ -133,7 +134,7 @@ def test_a_remedy_brings_the_saga_to_its_end(throwaway, app_engine, db, about, r
 
 
 def test_every_remedy_that_a_case_takes_is_tried_above():
-    tried = {(about, remedy) for about, remedy in ENDS} | {(cases.in_doubt_backward, D)}
+    tried = {(about, remedy) for about, remedy in ENDS} | {(cases.in_doubt_backward, D), (cases.condition_raises, R)}
     assert tried == {(about, remedy) for about, (_, takes) in TAKES.items() for remedy in takes - {A}}
 
 

@@ -20,17 +20,21 @@ NOTE = text("""
 """Note a run. Of two at once the later one is noted."""
 
 CASES_DUE = text("""
-    SELECT due.id FROM (
-        SELECT r.id, r.urgent_at FROM review_cases r
-        JOIN sagas g ON g.id = r.saga_id
-        WHERE r.closed_at IS NULL AND r.look_at <= saga_now()
-            AND (r.looks > 0 OR r.opened_at <= saga_now() - make_interval(secs => :first))
-            AND g.kind = 'declared' AND g.name = ANY(:known)
-        ORDER BY r.look_at LIMIT :batch
-    ) due
-    ORDER BY due.urgent_at NULLS LAST, due.id
+    WITH due AS MATERIALIZED (
+        SELECT id, saga_id, look_at, urgent_at FROM review_cases
+        WHERE closed_at IS NULL AND look_at <= saga_now()
+            AND (looks > 0 OR opened_at <= saga_now() - make_interval(secs => :first))
+    ), batch AS (
+        SELECT due.id, due.urgent_at FROM due JOIN sagas g ON g.id = due.saga_id
+        WHERE g.kind = 'declared' AND g.name = ANY(:known)
+        ORDER BY due.look_at LIMIT :batch
+    )
+    SELECT id FROM batch ORDER BY urgent_at NULLS LAST, id
 """)
-"""Open cases that are to be looked at again, of kinds that this process knows; the nearest appointment first."""
+"""Open cases that are to be looked at again, of kinds that this process knows; the nearest appointment first.
+
+Materialized: joined in one go, a planner that has several processes to spend reads all cases there ever were.
+"""
 
 TAKE_CASE = text("""
     UPDATE review_cases r SET look_at = saga_now() + make_interval(secs => :lease)

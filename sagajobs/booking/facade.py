@@ -1,0 +1,56 @@
+"""What a web application calls: with a saga behind it, or, where `saga.enabled` is off, without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.creation import AppointmentCreationSaga
+from sagajobs.booking.direct import book_directly
+from sagajobs.booking.services import BookingServices
+from sagajobs.saga import Database
+from sagajobs.saga.switches import Switch
+
+SAGA_ENABLED = "saga.enabled"
+"""Name of the switch."""
+
+
+class BookingFacade:
+    """The appointments of a web application.
+
+    Args:
+        database: where they are.
+        services: what is needed to book without a saga.
+        enabled: the switch; looked at by every call, so that turning it needs no restart.
+    """
+
+    def __init__(self, database: Database, services: BookingServices, enabled: Switch) -> None:
+        self.enabled = enabled
+        self._database = database
+        self._services = services
+
+    def create_appointment(self, request: BaseModel | Mapping[str, Any]) -> Appointment:
+        """Book an appointment here and at Cal.com, and return it.
+
+        Args:
+            request: a `BookingRequest`, or a mapping that makes one.
+
+        Raises:
+            InvalidInput: the request makes no sense; nothing was written.
+            SagaException: it failed and was undone.
+            SagaCompensationException: it failed and a person must look at it.
+            SagaNotFinished: it takes its time; the workers carry it on.
+            StepError: with the switch off instead of these three: it failed, and what it had done by then stands (see
+                `sagajobs.booking.direct`).
+        """
+        if self.enabled.on:
+            made: Appointment = AppointmentCreationSaga.run(request)
+            return made
+        return book_directly(self._database, self._services, request)
+
+    def find_appointment(self, appointment_id: int) -> Appointment | None:
+        """Return an appointment, None if there is none or it was deleted; from the cache if that has it."""
+        return self._services.cache.get(appointment_id)

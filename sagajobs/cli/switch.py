@@ -1,0 +1,47 @@
+"""`sagas enable` and `sagas disable`: whether the web application books with a saga."""
+
+from __future__ import annotations
+
+import click
+
+from sagajobs.cli.application import ready_database, saga_enabled
+from sagajobs.cli.operator import signature, who_option
+from sagajobs.cli.output import json_option, moment, print_json
+
+_why = click.option("--why", metavar="REASON", required=True, help="Your reason; it goes on record.")
+
+
+@click.command()
+@who_option
+@_why
+@json_option
+def enable(*, who: str | None, why: str, as_json: bool) -> None:
+    """Book with a saga, from the next second on, in every process and without a restart."""
+    _turn(value=True, who=who, why=why, as_json=as_json)
+
+
+@click.command()
+@who_option
+@_why
+@json_option
+def disable(*, who: str | None, why: str, as_json: bool) -> None:
+    """Book directly, without a saga, from the next second on; sagas under way are carried out all the same.
+
+    What is lost: nothing is retried, looked for or undone, and no lock keeps two changes of an appointment apart. It
+    goes for `create_appointment` and its siblings, which web applications call; one that starts sagas by their own
+    classes gets sagas.
+    """
+    _turn(value=False, who=who, why=why, as_json=as_json)
+
+
+def _turn(*, value: bool, who: str | None, why: str, as_json: bool) -> None:
+    ready_database()
+    switch = saga_enabled()
+    turned = switch.turn(value, **signature(who, why))
+    if as_json:
+        print_json(
+            {"switch": switch.name, "value": turned.value, "who": turned.set_by, "why": turned.why, "at": turned.set_at}
+        )
+    else:
+        state = "on" if turned.value else "off"
+        click.echo(f"{switch.name} is {state} since {moment(turned.set_at)}, turned by {turned.set_by}: {turned.why}")
