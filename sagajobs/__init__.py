@@ -16,7 +16,10 @@ if TYPE_CHECKING:
         AppointmentCreationSaga,
         AppointmentFollowSaga,
         BookingRequest,
+        CompositeBooking,
+        CompositeBookingSaga,
         Customer,
+        Slot,
     )
     from sagajobs.errors import (
         AmbiguousError,
@@ -47,6 +50,8 @@ __all__ = [
     "BookingRequest",
     "CaseClosed",
     "CaseNotFound",
+    "CompositeBooking",
+    "CompositeBookingSaga",
     "ConfigurationError",
     "Customer",
     "Deferred",
@@ -65,6 +70,7 @@ __all__ = [
     "SagaOrchestrator",
     "SagaState",
     "SagajobsError",
+    "Slot",
     "TransientError",
     "app",
     "create_appointment",

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.composite import CompositeBooking, CompositeBookingSaga
 from sagajobs.booking.creation import AppointmentCreationSaga
 from sagajobs.booking.follow import AppointmentFollowSaga
-from sagajobs.booking.request import BookingRequest, Customer
+from sagajobs.booking.request import BookingRequest, Customer, Slot
 
-__all__ = ["Appointment", "AppointmentCreationSaga", "AppointmentFollowSaga", "BookingRequest", "Customer"]
+__all__ = [
+    "Appointment",
+    "AppointmentCreationSaga",
+    "AppointmentFollowSaga",
+    "BookingRequest",
+    "CompositeBooking",
+    "CompositeBookingSaga",
+    "Customer",
+    "Slot",
+]
