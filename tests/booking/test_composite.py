@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from typing import NamedTuple
 
 import pytest
 from sqlalchemy import text
@@ -20,18 +18,9 @@ from sagajobs.calcom.errors import CalcomUnavailable
 from sagajobs.errors import EffectGone, PermanentError
 from sagajobs.saga import faultpoints
 from sagajobs.saga.faultpoints import Point
+from tests.support.fixtures import Order
 
 BOOK = next(step for step in CompositeBookingSaga.definition.steps if step.name == "book_segment")
-
-
-class Order(NamedTuple):
-    customer: dict
-    segments: list[dict]
-
-    def changed(self, number: int, **changes) -> Order:
-        segments = [dict(segment) for segment in self.segments]
-        segments[number] |= changes
-        return Order(self.customer, segments)
 
 
 @pytest.fixture(autouse=True)
@@ -40,18 +29,6 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(BOOK, "finder", replace(BOOK.finder, over=0.2))
     monkeypatch.setattr(BOOK, "retry", replace(BOOK.retry, base=0.05, max_delay=0.2))
     monkeypatch.setattr(BOOK.undo, "retry", replace(BOOK.undo.retry, base=0.05, max_delay=0.2))
-
-
-@pytest.fixture
-def order(booking) -> Callable[..., Order]:
-    """Make orders, each of so many segments, at different hosts and times."""
-
-    def make(segments: int = 3) -> Order:
-        requests = [booking() for _ in range(segments)]
-        slots = [{key: one[key] for key in ("event_type_id", "start", "duration_minutes")} for one in requests]
-        return Order(requests[0]["customer"], slots)
-
-    return make
 
 
 def appointments(db) -> list:
