@@ -17,7 +17,10 @@ if TYPE_CHECKING:
         AppointmentFollowSaga,
         AppointmentSyncSaga,
         BookingRequest,
+        CompositeBooking,
+        CompositeBookingSaga,
         Customer,
+        Slot,
     )
     from sagajobs.errors import (
         AmbiguousError,
@@ -49,6 +52,8 @@ __all__ = [
     "BookingRequest",
     "CaseClosed",
     "CaseNotFound",
+    "CompositeBooking",
+    "CompositeBookingSaga",
     "ConfigurationError",
     "Customer",
     "Deferred",
@@ -67,6 +72,7 @@ __all__ = [
     "SagaOrchestrator",
     "SagaState",
     "SagajobsError",
+    "Slot",
     "TransientError",
     "app",
     "create_appointment",
