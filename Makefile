@@ -39,8 +39,10 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 			$(BIN)/pytest -q tests/saga tests/acceptance; \
 	done
 
-bench: install ## Measure what the sweeps cost beside a million finished sagas (about 5 min, 4 GB of disk)
-	$(BIN)/python -m benchmarks.sweeps
+bench: install ## Measure what benchmarks/ measures, each a table (sweeps: about 5 min, 4 GB of disk)
+	@set -e; for one in benchmarks/[a-z]*.py; do \
+		name=$$(basename $$one .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; \
+	done
 
 check: install ## Lint, types, import rules
 	$(BIN)/ruff check

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
         AppointmentFollowSaga,
         AppointmentSyncSaga,
         BookingRequest,
+        CompositeBooking,
+        CompositeBookingSaga,
         Customer,
+        Slot,
     )
     from sagajobs.errors import (
         AmbiguousError,
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
         SagaNotFound,
         TransientError,
     )
-    from sagajobs.root import app, create_appointment, find_appointment
+    from sagajobs.root import app, create_appointment, find_appointment, sync_appointment_to_calcom
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
@@ -49,6 +52,8 @@ __all__ = [
     "BookingRequest",
     "CaseClosed",
     "CaseNotFound",
+    "CompositeBooking",
+    "CompositeBookingSaga",
     "ConfigurationError",
     "Customer",
     "Deferred",
@@ -67,11 +72,13 @@ __all__ = [
     "SagaOrchestrator",
     "SagaState",
     "SagajobsError",
+    "Slot",
     "TransientError",
     "app",
     "create_appointment",
     "find_appointment",
     "step",
+    "sync_appointment_to_calcom",
 ]
 
 _HOMES = ("sagajobs.errors", "sagajobs.saga", "sagajobs.booking", "sagajobs.root")

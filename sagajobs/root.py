@@ -13,7 +13,12 @@ import click
 from celery import Celery
 from celery.utils.imports import cwd_in_path
 
-from sagajobs.booking import AppointmentCreationSaga, AppointmentFollowSaga, AppointmentSyncSaga
+from sagajobs.booking import (
+    AppointmentCreationSaga,
+    AppointmentFollowSaga,
+    AppointmentSyncSaga,
+    CompositeBookingSaga,
+)
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.facade import SAGA_ENABLED, BookingFacade
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
@@ -126,6 +131,7 @@ def _engine(database: Database, services: BookingServices) -> Engine:
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
     engine.register(AppointmentSyncSaga, services, timeouts={"call_calcom": 2 * call})
     engine.register(AppointmentFollowSaga, services, timeouts={"see_change": 2 * call, "read_booking": 2 * call})
+    engine.register(CompositeBookingSaga, services, timeouts={"book_segment": call, "cancel_segment": 2 * call})
     engine.schedule(
         *engine_sweeps(interval=settings().sweep_interval, retention_days=settings().retention_days),
         *booking_sweeps(calcom, reconcile_interval=settings().reconcile_interval),
@@ -147,6 +153,7 @@ engine = _engine(database, services)
 saga_enabled = Switch(database, SAGA_ENABLED, default=settings().saga_enabled)
 _facade = BookingFacade(database, services, saga_enabled)
 create_appointment = _facade.create_appointment
+sync_appointment_to_calcom = _facade.sync_appointment_to_calcom
 find_appointment = _facade.find_appointment
 
 app = Celery("sagajobs", set_as_current=False)

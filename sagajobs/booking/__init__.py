@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.composite import CompositeBooking, CompositeBookingSaga
 from sagajobs.booking.creation import AppointmentCreationSaga
 from sagajobs.booking.follow import AppointmentFollowSaga
-from sagajobs.booking.request import BookingRequest, Customer
+from sagajobs.booking.request import BookingRequest, Customer, Slot
 from sagajobs.booking.sync import AppointmentSyncSaga
 
 __all__ = [
@@ -14,5 +15,8 @@ __all__ = [
     "AppointmentFollowSaga",
     "AppointmentSyncSaga",
     "BookingRequest",
+    "CompositeBooking",
+    "CompositeBookingSaga",
     "Customer",
+    "Slot",
 ]

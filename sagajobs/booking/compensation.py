@@ -5,21 +5,21 @@ Each undo bears repetition, looks again when it is done, and returns the evidenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.local import audit, change_appointment
 from sagajobs.booking.outside import LONGEST_TRAIL, find_standing
-from sagajobs.booking.schema import appointments
+from sagajobs.booking.schema import appointments, audit_log, composite_bookings
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import AlreadyCancelled, BookingNotFound, CalcomUnavailable
 from sagajobs.calcom.models import BookingStatus, Location, LocationType
 from sagajobs.calcom.priority import Priority
-from sagajobs.errors import PermanentError
+from sagajobs.errors import PermanentError, StepError
 
 
 class CalcomCompensationService:
@@ -31,6 +31,35 @@ class CalcomCompensationService:
 
     def __init__(self, client: CalcomClient) -> None:
         self._client = client.at(Priority.UNDO)
+
+    def cancel_composite_bookings(self, uids: Sequence[str], reason: str) -> dict[str, Any]:
+        """Cancel several bookings, and see that all are cancelled; one that fails does not keep the others.
+
+        Args:
+            uids: of the bookings as we know them.
+            reason: as for `cancel_calcom_booking`.
+
+        Returns:
+            The receipt of each, by uid.
+
+        Raises:
+            CalcomUnavailable: some are not, or not yet, seen to be cancelled; all can be tried again.
+            PermanentError: some are not, and for none of them does it help to try again.
+        """
+        receipts: dict[str, Any] = {}
+        failures: dict[str, StepError] = {}
+        for uid in dict.fromkeys(uids):
+            try:
+                receipts[uid] = self.cancel_calcom_booking(uid, reason)
+            except StepError as error:
+                failures[uid] = error
+        if failures:
+            kinds = ", ".join(f"{uid} ({type(error).__name__})" for uid, error in failures.items())
+            what = f"{len(failures)} of {len(failures) + len(receipts)} bookings are not cancelled: {kinds}"
+            hopeless = all(isinstance(error, PermanentError) for error in failures.values())
+            cause = next(iter(failures.values()))
+            raise (PermanentError(what) if hopeless else CalcomUnavailable(what)) from cause
+        return receipts
 
     def cancel_calcom_booking(self, uid: str, reason: str) -> dict[str, Any]:
         """Cancel a booking, wherever it has been moved to, and see that it is cancelled.
@@ -110,6 +139,46 @@ class DatabaseCompensationService:
 
     def __init__(self, actor: str) -> None:
         self._actor = actor
+
+    def delete_composite_appointment(
+        self, db: Session, composite_id: int, *, saga_id: str, reason: str
+    ) -> dict[str, Any]:
+        """Soft-delete a composite booking with all its appointments, and read them back; repeating it changes nothing.
+
+        Args:
+            db: the session of the undo's transaction.
+            composite_id: which one.
+            saga_id: the saga that is undone.
+            reason: for the audit trail.
+
+        Returns:
+            The receipt: the composite booking, and the receipt of each appointment.
+
+        Raises:
+            PermanentError: something of it still stands.
+        """
+        columns = composite_bookings.c
+        row = db.execute(select(columns.deleted_at).where(columns.id == composite_id).with_for_update()).one()
+        parts = db.scalars(
+            select(appointments.c.id).where(appointments.c.composite_id == composite_id).order_by(appointments.c.id)
+        ).all()
+        receipts = [self.delete_appointment(db, part, saga_id=saga_id, reason=reason) for part in parts]
+        if row.deleted_at is None:
+            db.execute(update(composite_bookings).where(columns.id == composite_id).values(deleted_at=func.saga_now()))
+            db.execute(
+                insert(audit_log).values(
+                    actor=self._actor,
+                    action="composite_booking.deleted",
+                    entity="composite_booking",
+                    entity_id=composite_id,
+                    saga_id=saga_id,
+                    detail={"reason": reason, "appointments": list(parts)},
+                )
+            )
+        deleted_at = db.scalars(select(columns.deleted_at).where(columns.id == composite_id)).one()
+        if deleted_at is None:
+            raise PermanentError(f"composite booking {composite_id} still stands after its deletion")
+        return {"composite_id": composite_id, "deleted_at": deleted_at.isoformat(), "appointments": receipts}
 
     def delete_appointment(self, db: Session, appointment_id: int, *, saga_id: str, reason: str) -> dict[str, Any]:
         """Soft-delete an appointment, with an audit row, and read it back; a second time changes nothing.

@@ -26,10 +26,8 @@ from sagajobs.booking.outside import (
     CALCOM_RETRY,
     CALCOM_UNDO_RETRY,
     CANCEL_REASON,
-    METADATA_KEY,
-    STANDING,
     away,
-    essence,
+    find_brought,
     find_made,
     make_booking,
     slot_problems,
@@ -37,10 +35,8 @@ from sagajobs.booking.outside import (
 from sagajobs.booking.request import BookingRequest
 from sagajobs.booking.schema import staff
 from sagajobs.booking.services import BookingServices
-from sagajobs.calcom.errors import BookingNotFound
 from sagajobs.calcom.models import BookingStatus
-from sagajobs.calcom.priority import Priority
-from sagajobs.errors import EffectGone, InvalidInput
+from sagajobs.errors import InvalidInput
 from sagajobs.saga import Saga, SagaState, StepState, step
 from sagajobs.saga.records import SagaRecord
 
@@ -101,28 +97,13 @@ class AppointmentCreationSaga(Saga):
     def find_booking(self, key: str) -> dict[str, Any] | None:
         """Look for the booking under our key, or for the one that the request brought along."""
         if self.input.calcom_booking_uid is not None:
-            return self._find_adopted(self.input.calcom_booking_uid, key)
+            return find_brought(self.services, key, self.input, self.input.calcom_booking_uid)
         return find_made(self.services, key, self.input, self.input.customer)
-
-    def _find_adopted(self, uid: str, key: str) -> dict[str, Any] | None:
-        try:
-            booking = self.services.calcom.at(Priority.UNDO).get_booking(uid)
-        except BookingNotFound:
-            return None
-        if booking.status not in STANDING:
-            raise EffectGone(f"booking {uid} is {booking.status} at Cal.com")
-        if booking.event_type_id != self.input.event_type_id or booking.start != self.input.start:
-            # Not what was asked for: not ours to adopt, and so not ours to cancel.
-            raise EffectGone(f"booking {uid} is of another event type or time than the request")
-        if booking.metadata.get(METADATA_KEY, key) != key:
-            # Another saga's, perhaps not on record yet: undoing this one would cancel it.
-            raise EffectGone(f"booking {uid} was made for another appointment")
-        return essence(booking, adopted=True)
 
     @book_calcom.by_hand
     def adopt_booking(self, uid: str) -> dict[str, Any]:
         """Take over a booking that an operator has made or found, if it is the one that was asked for."""
-        found = self._find_adopted(uid, f"{self.id}/book_calcom")
+        found = find_brought(self.services, f"{self.id}/book_calcom", self.input, uid)
         if found is None:
             raise NothingToAdopt(f"Cal.com has no booking {uid}")
         return found

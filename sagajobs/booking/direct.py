@@ -18,6 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.change import snapshot
+from sagajobs.booking.changes import change_of
 from sagajobs.booking.creation import AppointmentCreationSaga
 from sagajobs.booking.local import (
     assign_host,
@@ -25,10 +27,12 @@ from sagajobs.booking.local import (
     find_or_create_customer,
     insert_appointment,
     note_booking,
+    read_appointment,
     slot_is_taken,
 )
 from sagajobs.booking.services import BookingServices
-from sagajobs.errors import TransientError
+from sagajobs.booking.sync import DONE, AppointmentSyncSaga
+from sagajobs.errors import InvalidInput, StepError, TransientError
 from sagajobs.saga import Database
 
 log = logging.getLogger(__name__)
@@ -49,9 +53,8 @@ def book_directly(database: Database, services: BookingServices, request: BaseMo
         creation.check(db)
         customer_id, _ = find_or_create_customer(db, wanted.customer)
         appointment_id = insert_appointment(db, wanted, customer_id, saga_id=None)
-    key = f"direct/{appointment_id}"
-    adopted = creation.find_booking(key) if wanted.calcom_booking_uid is not None else None
-    booking = adopted or creation.book_calcom(key)
+    adopts = wanted.calcom_booking_uid is not None
+    booking = (adopts and creation.find_booking(_key(appointment_id))) or creation.book_calcom(_key(appointment_id))
     with Session(database.engine) as db, db.begin():
         note_booking(db, appointment_id, booking)
         try:
@@ -61,17 +64,65 @@ def book_directly(database: Database, services: BookingServices, request: BaseMo
             if not slot_is_taken(error):
                 raise
             log.warning("appointment %s: Cal.com's host is not free in our books, nobody is assigned", appointment_id)
-        audit(
-            db,
-            actor=services.actor,
-            action="appointment.booked",
-            appointment_id=appointment_id,
-            saga_id=None,
-            detail={"uid": booking["uid"], "adopted": booking["adopted"], "saga": False},
-        )
+        _audit(db, services, "booked", appointment_id, uid=booking["uid"], adopted=booking["adopted"])
     _forget(services, appointment_id)
     with Session(database.engine) as db:
         return Appointment.load(db, appointment_id)
+
+
+def sync_directly(
+    database: Database,
+    services: BookingServices,
+    appointment_id: int,
+    operation: str,
+    data: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Change an appointment at Cal.com and here, without a saga; `AppointmentSyncSaga.run` says what is returned.
+
+    `saga_id` is None, `will_retry` false; of a failure nobody knows whether Cal.com has made the change all the same.
+
+    Raises:
+        InvalidInput: it makes no sense; nothing was written.
+    """
+    request = {"appointment_id": appointment_id, "operation": operation, "data": dict(data or {})}
+    sync = AppointmentSyncSaga("", AppointmentSyncSaga.parse(request), {})
+    with Session(database.engine) as db:
+        sync.check(db)
+        row = read_appointment(db, appointment_id)
+    if row is None:
+        raise InvalidInput(f"appointment_id: there is no appointment {appointment_id} any more", ["appointment_id"])
+    change = change_of(services, sync.input.root, snapshot(row))
+    outcome: dict[str, Any] = {"success": True, "not_synced": [], "receipt": {}}
+    if not change.idle():
+        try:
+            called = change.call(_key(appointment_id))
+            with Session(database.engine) as db, db.begin():
+                told = change.apply(db, called)
+                _audit(db, services, DONE[sync.input.root.operation], appointment_id, **told)
+        except StepError as error:
+            outcome = {"success": False, "error": str(error)}
+        else:
+            outcome |= {"not_synced": called["not_synced"], "receipt": called["receipt"]}
+            _forget(services, appointment_id)
+    with Session(database.engine) as db:
+        appointment = Appointment.load(db, appointment_id)
+    return outcome | {"will_retry": False, "saga_id": None, "appointment": appointment}
+
+
+def _key(appointment_id: int) -> str:
+    """Return what marks a booking as one of ours that no saga has made."""
+    return f"direct/{appointment_id}"
+
+
+def _audit(db: Session, services: BookingServices, deed: str, appointment_id: int, **detail: Any) -> None:
+    audit(
+        db,
+        actor=services.actor,
+        action=f"appointment.{deed}",
+        appointment_id=appointment_id,
+        saga_id=None,
+        detail={**detail, "saga": False},
+    )
 
 
 def _forget(services: BookingServices, appointment_id: int) -> None:

@@ -107,6 +107,33 @@ def find_made(services: BookingServices, key: str, slot: Slot, customer: Custome
     return None
 
 
+def find_brought(services: BookingServices, key: str, slot: Slot, uid: str) -> dict[str, Any] | None:
+    """Look for a booking that somebody has brought along; return its essence, None if Cal.com has none of that uid.
+
+    Args:
+        services: what booking sagas are given.
+        key: of the step that is to adopt it.
+        slot: what it must be for.
+        uid: Cal.com's name for it.
+
+    Raises:
+        EffectGone: it does not stand, or is not what was asked for, so that it is not ours to adopt, nor to cancel.
+        CalcomError: the look failed.
+    """
+    try:
+        booking = services.calcom.at(Priority.UNDO).get_booking(uid)
+    except BookingNotFound:
+        return None
+    if booking.status not in STANDING:
+        raise EffectGone(f"booking {uid} is {booking.status} at Cal.com")
+    if booking.event_type_id != slot.event_type_id or booking.start != slot.start:
+        raise EffectGone(f"booking {uid} is of another event type or time than the request")
+    if booking.metadata.get(METADATA_KEY, key) != key:
+        # Another saga's, perhaps not on record yet: undoing this one would cancel it.
+        raise EffectGone(f"booking {uid} was made for another appointment")
+    return essence(booking, adopted=True)
+
+
 def follow_moves(client: CalcomClient, booking: Booking) -> Booking:
     """Return the booking that a moved one has become: every move makes another uid."""
     for _ in range(LONGEST_TRAIL):

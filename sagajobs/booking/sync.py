@@ -131,7 +131,7 @@ class AppointmentSyncSaga(Saga):
         """Have the appointment show what is true at Cal.com by now."""
         change = self._change(self._before)
         done = change.apply(db, self.results["call_calcom"])
-        self._audit(db, f"appointment.{_DONE[self._request.operation]}", **done)
+        self._audit(db, f"appointment.{DONE[self._request.operation]}", **done)
         return done
 
     @update_local.degradation(retry=SLOWLY)
@@ -318,7 +318,7 @@ class AppointmentSyncSaga(Saga):
         }
 
 
-_DONE = {
+DONE = {
     SyncOperation.CREATE: "booked",
     SyncOperation.UPDATE: "updated",
     SyncOperation.CANCEL: "cancelled",

@@ -204,6 +204,15 @@ class Act:
         self.commit(connection, event, said_attempt, written)
         return written
 
+    def committed(self, connection: Connection) -> None:
+        """Commit a claim, and give the connection back before the work begins.
+
+        The work's result needs one of its own. Many threads that each hold one meanwhile and ask for a second would
+        use up the pool and wait for each other.
+        """
+        connection.commit()
+        connection.close()
+
     def relock(self, connection: Connection, row: StepRecord) -> None:
         """Lock the step's row for the work of a local step that was counted first.
 

@@ -54,7 +54,7 @@ class Backward(Act):
             next_in=lease,
             progress=False,
         )
-        connection.commit()
+        self.committed(connection)
         self.say(Lifecycle.COMPENSATION_STARTED, attempt)
         reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
         row = claimed(row, StepState.UNDOING, undo_attempts=attempt)
@@ -77,7 +77,7 @@ class Backward(Act):
             with self.database.session(connection) as db:
                 receipt = to_json(undo.method(saga, db, *self.step.items))
         except Exception as error:  # noqa: BLE001 - whatever an undo raises is the engine's to classify
-            connection.rollback()
+            connection.close()  # which rolls back
             return self._failed(record, row, undo, error, attempt)
         reached(Point.AFTER_CALL, self.saga_id, self.step.name)
         return self._undone(connection, saga, record, row, receipt, attempt)
@@ -94,7 +94,7 @@ class Backward(Act):
                     with self.database.session(connection) as db:
                         undo.note(saga, db, receipt, *self.step.items)
                 except Exception as error:  # noqa: BLE001 - undone outside, not recorded here: undo it again
-                    connection.rollback()
+                    connection.close()  # which rolls back
                     return self._failed(record, row, undo, error, attempt)
             return self._undone(connection, saga, record, row, receipt, attempt)
 

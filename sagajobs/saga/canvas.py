@@ -34,8 +34,12 @@ log = logging.getLogger(__name__)
 STEP_QUEUE = "saga.steps"
 COMPENSATE_QUEUE = "saga.compensate"
 SWEEP_QUEUE = "saga.sweep"
-QUEUES = (STEP_QUEUE, COMPENSATE_QUEUE, SWEEP_QUEUE)
-"""Undoing must not starve behind new bookings, nor the sweep behind either: each has a queue of its own."""
+WOKEN_QUEUE = "saga.woken"
+QUEUES = (STEP_QUEUE, COMPENSATE_QUEUE, SWEEP_QUEUE, WOKEN_QUEUE)
+"""Undoing must not starve behind new bookings, nor the sweep behind either: each has a queue of its own.
+
+So have sagas that were handed a lock: they hold it already, and others wait for them.
+"""
 
 _QUICKLY = {"max_retries": 2, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
 """How long a publisher tries: not long, as a web request may wait for it and the sweep sends the hint again."""
@@ -98,13 +102,22 @@ class Canvas:
         A chain ends where several steps may run side by side: whoever finishes the step before publishes those (see
         `Outcome.following`). Celery's own way to join them, a chord, needs a result backend; ours is the table.
         """
-        undo = self._signature(kind, COMPENSATE, saga_id)
         for name in names:
-            first = kind.definition.step(name)
-            steps = [first, *kind.definition.chain(first.stage + 1)]
-            signatures = [self._signature(kind, step.base, saga_id, step.item) for step in steps]
-            whole = chain(*signatures) if len(signatures) > 1 else signatures[0]
-            self._publish(whole.on_error(undo), saga_id)
+            self._begin(kind, saga_id, kind.definition.step(name))
+
+    def wake(self, kind: type[Saga], saga_id: str) -> None:
+        """Publish the chain of a saga that was handed the lock which its first step waits for."""
+        first = kind.definition.steps[0]
+        self._begin(kind, saga_id, first, queue=WOKEN_QUEUE if first.queue is None else None)
+
+    def _begin(self, kind: type[Saga], saga_id: str, first: Step, *, queue: str | None = None) -> None:
+        undo = self._signature(kind, COMPENSATE, saga_id)
+        steps = [first, *kind.definition.chain(first.stage + 1)]
+        signatures = [self._signature(kind, step.base, saga_id, step.item) for step in steps]
+        if queue is not None:
+            signatures[0] = signatures[0].set(queue=queue)
+        whole = chain(*signatures) if len(signatures) > 1 else signatures[0]
+        self._publish(whole.on_error(undo), saga_id)
 
     def compensation(self, kind: type[Saga], saga_id: str) -> None:
         """Publish the hint that a saga is to be undone."""

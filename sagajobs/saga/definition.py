@@ -98,7 +98,8 @@ class Saga(metaclass=_SagaType):
         """Return the names of what no other saga may work on meanwhile, such as `appointment:17`.
 
         They are taken with the first step, in the order of their names, and held until the saga has ended, also while
-        it is partial, paused, or waits for a person.
+        it is partial, paused, or waits for a person. Whoever wants one of them while the first step is at work waits
+        for its transaction, in a worker's slot: let that step be short.
         """
         return ()
 

@@ -95,7 +95,7 @@ class Forward(Degrade):
             next_in=lease,
             error=dict(row.error or {}) | {"in_doubt": True} if self._in_doubt(row) else None,
         )
-        connection.commit()
+        self.committed(connection)
         self.say(Lifecycle.STEP_EXECUTING, attempt)
         reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
         error = {**(row.error or {}), "in_doubt": self._in_doubt(row)}
@@ -110,7 +110,7 @@ class Forward(Degrade):
             with self.database.session(connection) as db:
                 output = to_json(self.step.method(saga, db, *self.step.items))
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
-            connection.rollback()
+            connection.close()  # which rolls back
             return self._failed(record, row, error, attempt)
         reached(Point.AFTER_CALL, self.saga_id, self.step.name)
         return self._done(connection, record, row, output, attempt)
@@ -307,7 +307,7 @@ class Forward(Degrade):
         }
         if self.step.optional:
             return self.fail(connection, saga, row, error)
-        self.record(
+        written = self.write(
             connection,
             saga,
             row,
@@ -318,8 +318,11 @@ class Forward(Degrade):
             saga_error=error,
             detail={"error": error["class"]},
             review=Review(reason="every attempt died at work", evidence={"error": error}),
-            said_attempt=row.attempts,
         )
+        if written.saga_state is SagaState.COMPENSATING:
+            # Turned round by one beside it since we looked: undoing settles what may stand of a step left open.
+            raise ClaimLost(f"saga {self.saga_id} is being undone by now")
+        self.commit(connection, Lifecycle.STEP_FAILED, row.attempts, written)
         return Outcome(Verdict.END)
 
     def _unrecordable(

@@ -30,6 +30,14 @@ RELEASE = text("""
 """Let go of every lock of a saga; the sagas that have one of them now."""
 
 
+TURNS = text("""
+    SELECT pg_advisory_xact_lock(4300, hashtext(l.resource))
+    FROM (SELECT resource FROM saga_locks WHERE saga_id = CAST(:id AS uuid) ORDER BY resource) l
+""")
+"""Take the turns of all that a saga holds or waits for, before its row is locked: whoever takes a lock comes to the
+saga's row last, too."""
+
+
 class Missing(NamedTuple):
     """A lock that is not free: its name, and whether the time to wait for it is over."""
 
@@ -58,6 +66,11 @@ def take_locks(connection: Connection, saga_id: str, wanted: Iterable[str], pati
     """
     row = connection.execute(TAKE, {"id": saga_id, "wanted": sorted(set(wanted)), "patience": patience}).first()
     return None if row is None else Missing(row.missing, row.over)
+
+
+def take_turns(connection: Connection, saga_id: str) -> None:
+    """Wait until nobody is about to take or to hand on any lock that a saga holds or waits for."""
+    connection.execute(TURNS, {"id": saga_id})
 
 
 def release_locks(connection: Connection, saga_id: str) -> list[Successor]:

@@ -47,7 +47,7 @@ class Settle(Forward):
             lease=self.step.lease,
             next_in=self.step.lease,
         )
-        connection.commit()
+        self.committed(connection)
         row = claimed(row, to, probes=row.probes + 1)
         if finder is None:
             return self.call(saga, record, row)

@@ -115,9 +115,12 @@ class Definition:
             )
 
     def timed(self, name: str) -> Step | Undo:
-        """Return the step or the undo of that name; raises `DefinitionError` if there is none."""
-        undos: dict[str, Undo] = {step.undo.method.__name__: step.undo for step in self.steps if step.undo}
-        return undos[name] if name in undos else self.step(name)
+        """Return the step, as declared, or the undo of that name; raises `DefinitionError` if there is none."""
+        timed: dict[str, Step | Undo] = {step.undo.method.__name__: step.undo for step in self.steps if step.undo}
+        timed |= {step.name: step for step in self.steps}
+        if name not in timed:
+            raise DefinitionError(f"saga {self.name} has no step or undo {name!r}")
+        return timed[name]
 
 
 def define(cls: type[Any], *, locking: bool) -> Definition:
@@ -162,6 +165,8 @@ def _check_stages(where: str, definition: Definition, *, locking: bool) -> None:
         raise DefinitionError(f"{where}, step {first.name}: nothing stands before it that it could run beside")
     if locking and (first.external or definition.wide(0)):
         raise DefinitionError(f"{where}: its locks are taken with the first step, which must be local and by itself")
+    if locking and (first.optional or first.when):
+        raise DefinitionError(f"{where}: its locks are taken with the first step, which must not be left out")
     for step in definition.steps:
         if step.pivot and definition.wide(step.stage):
             raise DefinitionError(f"{where}, step {step.name}: a pivot runs by itself, not in parallel")

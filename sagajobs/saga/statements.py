@@ -120,7 +120,8 @@ WRITE = text(f"""
                 WHEN NOT :over THEN g.open_steps
                 WHEN g.open_steps <= 1 THEN :next_open
                 ELSE g.open_steps - 1 END,
-            error = coalesce(CAST(:saga_error AS jsonb), g.error),
+            error = CASE WHEN coalesce(g.paused_from, g.state) = ANY(:only_from)
+                THEN coalesce(CAST(:saga_error AS jsonb), g.error) ELSE g.error END,
             hints = CASE WHEN :progress THEN 0 ELSE g.hints END,
             next_at = CASE
                 WHEN NOT g.state = ANY(:only_from) THEN

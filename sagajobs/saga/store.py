@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from sagajobs.errors import ClaimLost, SagaNotFound
 from sagajobs.saga import statements
-from sagajobs.saga.locks import Successor, release_locks
+from sagajobs.saga.locks import Successor, release_locks, take_turns
 from sagajobs.saga.records import Look, SagaRecord, StepRecord, saga_record, step_record
 from sagajobs.saga.states import ENDED, UNFINISHED, SagaState, StepState, check_saga, check_step
 
@@ -224,7 +224,8 @@ class Store:
                 "stage": write.stage,
                 "over": write.over,
                 "next_open": write.next_open,
-                "joins": write.joins,
+                # At rest it is due never, not when one of those beside it would have been.
+                "joins": write.joins and write.saga_to in UNFINISHED,
                 "saga_error": _json(write.saga_error),
                 "progress": write.progress,
                 "next_in": write.next_in if write.saga_to in UNFINISHED else None,
@@ -277,6 +278,8 @@ class Store:
     ) -> bool:
         """Change a saga's state where no step changes; False if it was not in `was` any more."""
         check_saga(was, to)
+        if to in ENDED:
+            take_turns(self._connection, saga_id)
         row = self._connection.execute(
             statements.TURN,
             {

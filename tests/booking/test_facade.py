@@ -8,11 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, event, text
 
-from sagajobs import InvalidInput, PermanentError, SagaException, create_appointment, find_appointment
+from sagajobs import (
+    InvalidInput,
+    PermanentError,
+    SagaException,
+    create_appointment,
+    find_appointment,
+    sync_appointment_to_calcom,
+)
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.direct import book_directly
 from sagajobs.errors import StepError
@@ -168,6 +176,57 @@ def test_with_a_saga_a_failure_is_undone(switch, booking, db, simulator):
     with pytest.raises(SagaException):
         create_appointment(request)
     assert db.execute(text("SELECT status FROM appointments")).scalar_one() == "failed"
+
+
+# --- changes ---
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_an_appointment_is_moved_and_cancelled_the_same_with_and_without_a_saga(
+    switch, booking, db, simulator, staff, value
+):
+    made = create_appointment(booking())
+    switch.turn(value, who="an operator", why="a test")
+    before = sagas(db)
+    start = made.starts_at + timedelta(hours=5)
+    moved = sync_appointment_to_calcom(made.id, "reschedule", {"start": start})
+    assert (moved["success"], moved["will_retry"], moved["saga_id"] is not None) == (True, False, value)
+    assert (moved["appointment"].status, moved["appointment"].starts_at) == ("rescheduled", start)
+    assert moved["appointment"].calcom_v2_booking_id != made.calcom_v2_booking_id
+    assert find_appointment(made.id) == moved["appointment"]
+    gone = sync_appointment_to_calcom(made.id, "cancel", {"reason": "ill"})
+    assert gone["success"] is True
+    assert (gone["appointment"].status, gone["appointment"].calcom_sync_status) == ("cancelled", "cancelled")
+    assert find_appointment(made.id).status == "cancelled"
+    again = sync_appointment_to_calcom(made.id, "cancel")
+    assert again["success"] is True, "asked for twice, it is done once"
+    assert simulator.standing() == []
+    assert sagas(db) - before == (3 if value else 0)
+    actions = [row.action for row in db.execute(text("SELECT action FROM audit_log ORDER BY id"))]
+    assert actions == ["appointment.booked", "appointment.rescheduled", "appointment.cancelled"]
+
+
+def test_off_a_change_that_makes_no_sense_is_refused(off, booking, db):
+    made = create_appointment(booking())
+    with pytest.raises(InvalidInput, match="operation"):
+        sync_appointment_to_calcom(made.id, "explode")
+    with pytest.raises(InvalidInput, match="no appointment 4711"):
+        sync_appointment_to_calcom(4711, "cancel")
+    with pytest.raises(InvalidInput, match="past"):
+        sync_appointment_to_calcom(made.id, "reschedule", {"start": made.starts_at - timedelta(days=9)})
+
+
+def test_off_a_change_that_cal_com_does_not_answer_is_made_once_at_the_most(off, booking, simulator):
+    """Moved, and the answer lost: with a saga the new booking is found; here the appointment stays behind."""
+    made = create_appointment(booking())
+    simulator.fault("reschedule", "http_500", "after", count=1)
+    start = made.starts_at + timedelta(hours=5)
+    failed = sync_appointment_to_calcom(made.id, "reschedule", {"start": start})
+    assert (failed["success"], failed["will_retry"], failed["saga_id"]) == (False, False, None)
+    assert "\n" not in failed["error"]
+    assert failed["appointment"] == made
+    assert len(simulator.standing()) == 1
+    assert simulator.standing()[0]["uid"] != made.calcom_v2_booking_id
 
 
 # --- the switch ---

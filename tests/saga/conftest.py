@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
+from tests.support import wide
 from tests.support.sagas import Pivoting, Scripted, World
 from tests.support.throwaway import PREFIX, Throwaway
 
@@ -21,6 +22,7 @@ def world(app_engine, clean) -> World:
             kind.services = world
         else:
             app_engine.register(kind, world)
+    wide.register(app_engine, world)
     return world
 
 

@@ -101,6 +101,44 @@ BROKEN = {
         {"call": _external(irreversible=True, idempotent=True, adopt=lambda _saga: True)},
         "declare a probe",
     ),
+    "first step parallel": ({"first": _local(irreversible=True, parallel=True)}, "nothing stands before it"),
+    "pivot in parallel": ({**FINE, "pivot": _local(pivot=True, parallel=True)}, "a pivot runs by itself"),
+    "pivot with a parallel step": (
+        {"pivot": _local(pivot=True), "beside": _local(parallel=True)},
+        "a pivot runs by itself",
+    ),
+    "pivot for each": (
+        {"pivot": step(pivot=True, each=lambda _saga: 2)(lambda _self, _db, _item: None)},
+        "a pivot runs by itself",
+    ),
+    "wrong arguments of one of several": (
+        {"odd": _local(irreversible=True, each=lambda _saga: 2)},
+        "must take self and 2 arguments",
+    ),
+    "wrong arguments of an undo of one of several": (
+        {
+            "odd": _with(
+                step(each=lambda _saga: 2)(lambda _self, _db, _item: None), compensation=lambda _self, _db: None
+            )
+        },
+        "must take self and 2 arguments",
+    ),
+    "locks before an external step": (
+        {"call": _external(irreversible=True, idempotent=True), "locks": lambda _self: ["x"]},
+        "must be local and by itself",
+    ),
+    "locks before several steps": (
+        {**FINE, "beside": _local(irreversible=True, parallel=True), "locks": lambda _self: ["x"]},
+        "must be local and by itself",
+    ),
+    "locks before an optional step": (
+        {"maybe": _local(optional=True), "locks": lambda _self: ["x"]},
+        "must not be left out",
+    ),
+    "locks before a conditional step": (
+        {"maybe": _local(irreversible=True, when=lambda _saga: False), "locks": lambda _self: ["x"]},
+        "must not be left out",
+    ),
     "no time": ({"slow": _local(irreversible=True, timeout=0)}, "time-out"),
     "reserved name": ({"compensate": _local(irreversible=True)}, "choose another name"),
     "wrong arguments": ({"odd": step(irreversible=True)(lambda _self: None)}, "must take self and 1 argument"),

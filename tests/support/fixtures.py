@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from sqlalchemy import Connection, text
@@ -92,6 +93,30 @@ def booking(clean, simulator) -> Callable[..., dict]:
             "duration_minutes": 30,
         }
         return request | changes
+
+    return make
+
+
+class Order(NamedTuple):
+    """What a composite booking is asked for with."""
+
+    customer: dict
+    segments: list[dict]
+
+    def changed(self, number: int, **changes) -> Order:
+        segments = [dict(segment) for segment in self.segments]
+        segments[number] |= changes
+        return Order(self.customer, segments)
+
+
+@pytest.fixture
+def order(booking) -> Callable[..., Order]:
+    """Make orders, each of so many segments, at different hosts and times."""
+
+    def make(segments: int = 3) -> Order:
+        requests = [booking() for _ in range(segments)]
+        slots = [{key: one[key] for key in ("event_type_id", "start", "duration_minutes")} for one in requests]
+        return Order(requests[0]["customer"], slots)
 
     return make
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from celery.signals import before_task_publish
 from sqlalchemy import Engine, event
 
-from sagajobs.booking import AppointmentCreationSaga
+from sagajobs.booking import AppointmentCreationSaga, CompositeBookingSaga
 from sagajobs.root import app, engine  # noqa: F401 - `app` is what `celery -A workerapp` looks for
 from sagajobs.saga import faultpoints
 from sagajobs.saga.store import Store
+from tests.support import wide
 from tests.support.sagas import Pivoting, Scripted, World
 
 PLANS = Path(os.environ["PLAN_DIR"])
@@ -52,15 +53,17 @@ def _count(kind: str, what: str) -> None:
 
 for kind in (Scripted, Pivoting):
     engine.register(kind, World(engine))
+wide.register(engine, World(engine))
 faultpoints.install(_die)
 
 if os.environ.get("REQUIRED_STEP_FAILS"):
-    last = AppointmentCreationSaga.definition.step("assign_staff")
 
     def _fail(_saga, _db):
         raise ValueError("required, and fails")
 
-    last.optional, last.method = False, _fail
+    for kind in (AppointmentCreationSaga, CompositeBookingSaga):
+        last = kind.definition.step("assign_staff")
+        last.optional, last.method = False, _fail
 
 if COUNTS:
 
