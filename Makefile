@@ -43,7 +43,7 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 	done
 
 chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (four a second)
-	PROPERTY_EXAMPLES=$(CHAOS_EXAMPLES) $(BIN)/pytest -q tests/property --timeout=0
+	PROPERTY_EXAMPLES=$(CHAOS_EXAMPLES) $(BIN)/pytest -q tests/property
 
 bench: install ## Measure what benchmarks/ measures, each a table (sweeps: about 5 min, 4 GB of disk)
 	@set -e; for one in benchmarks/[a-z]*.py; do \
