@@ -54,11 +54,14 @@ A webhook fails nobody's step, so these hang below `SagajobsError` itself::
     ├── WebhookUnsigned               signature missing or wrong
     └── WebhookMalformed              signed, and not readable
 
-Three of `sagajobs.booking.errors` are PermanentErrors::
+Of `sagajobs.booking.errors` four are PermanentErrors, one is an EffectGone and one an AmbiguousRefusal::
 
     SlotNotFree                       the staff member has another appointment at that time
     NothingToAdopt                    the booking that the request brought along does not exist
     AlreadyBooked                     Cal.com answered with an earlier booking, which is not this saga's
+    NoLongerPossible                  another change of the appointment came before this one
+    BookingGone                       is an EffectGone: the booking was cancelled or declined at Cal.com meanwhile
+    NotMoved                          is an AmbiguousRefusal: Cal.com answered a move with some other booking
 
 The four kinds are all that the engine looks at: it never reads a message to decide.
 
@@ -120,7 +123,15 @@ class SagaNotFound(SagajobsError):
 
 
 class SagaNotFinished(SagajobsError):
-    """The saga had not come to its end when the time to wait for it was over."""
+    """The saga had not come to its end when the time to wait for it was over.
+
+    Attributes:
+        saga_id: the saga, to ask for it later.
+    """
+
+    def __init__(self, message: str, *, saga_id: str) -> None:
+        super().__init__(message)
+        self.saga_id = saga_id
 
 
 class CaseNotFound(SagajobsError):

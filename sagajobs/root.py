@@ -13,7 +13,12 @@ import click
 from celery import Celery
 from celery.utils.imports import cwd_in_path
 
-from sagajobs.booking import AppointmentCreationSaga, AppointmentFollowSaga, CompositeBookingSaga
+from sagajobs.booking import (
+    AppointmentCreationSaga,
+    AppointmentFollowSaga,
+    AppointmentSyncSaga,
+    CompositeBookingSaga,
+)
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.facade import SAGA_ENABLED, BookingFacade
 from sagajobs.booking.services import QUICKLY, BookingServices, EventTypes
@@ -116,6 +121,7 @@ def _services(database: Database) -> BookingServices:
         client=calcom,
         event_types=EventTypes(_quick_calcom),
         cache=AppointmentCache(lambda: servers().redis, database),
+        circuit=circuit,
     )
 
 
@@ -123,6 +129,7 @@ def _engine(database: Database, services: BookingServices) -> Engine:
     engine = Engine(database, stall_after=settings().stall_after)
     call = _call_time()
     engine.register(AppointmentCreationSaga, services, timeouts={"book_calcom": call, "cancel_booking": 2 * call})
+    engine.register(AppointmentSyncSaga, services, timeouts={"call_calcom": 2 * call})
     engine.register(AppointmentFollowSaga, services, timeouts={"see_change": 2 * call, "read_booking": 2 * call})
     engine.register(CompositeBookingSaga, services, timeouts={"book_segment": call, "cancel_segment": 2 * call})
     engine.schedule(

@@ -53,7 +53,7 @@ for given, ours in (("TEST_BROKER_URL", "SAGAJOBS_BROKER_URL"), ("TEST_REDIS_URL
     if os.environ.get(given):
         os.environ[ours] = os.environ[given]
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.syncing"]
 
 
 @pytest.fixture(scope="session", autouse=True)

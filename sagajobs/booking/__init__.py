@@ -7,11 +7,13 @@ from sagajobs.booking.composite import CompositeBooking, CompositeBookingSaga
 from sagajobs.booking.creation import AppointmentCreationSaga
 from sagajobs.booking.follow import AppointmentFollowSaga
 from sagajobs.booking.request import BookingRequest, Customer, Slot
+from sagajobs.booking.sync import AppointmentSyncSaga
 
 __all__ = [
     "Appointment",
     "AppointmentCreationSaga",
     "AppointmentFollowSaga",
+    "AppointmentSyncSaga",
     "BookingRequest",
     "CompositeBooking",
     "CompositeBookingSaga",

@@ -109,7 +109,7 @@ class AppointmentCache:
             TransientError: Redis did not do it; what it has is old, for `KEPT_FOR` seconds at the most.
         """
         try:
-            return bool(self._client.delete(_key(appointment_id)))
+            return bool(self._client.delete(cache_key(appointment_id)))
         except (RedisError, ConfigurationError) as error:
             self._redis = None
             raise TransientError(f"the cache did not forget an appointment: {type(error).__name__}") from None
@@ -124,7 +124,7 @@ class AppointmentCache:
     def _script(self, script: str, appointment_id: int, *arguments: str) -> Any:
         """Run a script on an appointment's key; None if Redis is away, which the log is told once in a while."""
         try:
-            return self._client.eval(script, 1, _key(appointment_id), _SHAPE, *arguments)
+            return self._client.eval(script, 1, cache_key(appointment_id), _SHAPE, *arguments)
         except (RedisError, ConfigurationError) as error:
             self._lost(error)
             return None
@@ -163,7 +163,8 @@ class AppointmentCache:
             log.warning("no cache (%s): appointments are read from the database", type(error).__name__)
 
 
-def _key(appointment_id: int) -> str:
+def cache_key(appointment_id: int) -> str:
+    """Return the key under which Redis keeps an appointment."""
     return f"sagajobs:appointment:{appointment_id}"
 
 

@@ -5,19 +5,19 @@ Each undo bears repetition, looks again when it is done, and returns the evidenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.cache import AppointmentCache
-from sagajobs.booking.local import audit
-from sagajobs.booking.outside import LONGEST_TRAIL
+from sagajobs.booking.local import audit, change_appointment
+from sagajobs.booking.outside import LONGEST_TRAIL, find_standing
 from sagajobs.booking.schema import appointments, audit_log, composite_bookings
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import AlreadyCancelled, BookingNotFound, CalcomUnavailable
-from sagajobs.calcom.models import BookingStatus
+from sagajobs.calcom.models import BookingStatus, Location, LocationType
 from sagajobs.calcom.priority import Priority
 from sagajobs.errors import PermanentError, StepError
 
@@ -94,6 +94,40 @@ class CalcomCompensationService:
                 raise CalcomUnavailable(f"booking {trail[-1]} was cancelled and still reads {booking.status}")
             return {"calcom": "cancelled", "uids": trail, "status_read_back": booking.status}
         raise PermanentError(f"booking {uid} was moved more than {LONGEST_TRAIL} times: follow it by hand")
+
+    def restore_booking_metadata(self, uid: str, previous: Mapping[str, Any]) -> dict[str, Any]:
+        """Take a booking back to what it was, as far as Cal.com has calls for it, and see that it reads so.
+
+        That is its location. Cal.com never changes metadata, so they need no restoring as long as the booking stands (a
+        move carries them over); title, description, notes and attendee likewise; guests stay invited.
+
+        Args:
+            uid: of the booking as we know it; it is followed to where it was moved.
+            previous: fields as they were: `location` {`type`, `place`}, and any others.
+
+        Returns:
+            The receipt: `restored`, names of the fields that read as they were; `not_restored`, those that do not, or
+            that nothing can be read of.
+
+        Raises:
+            BookingGone: it does not stand any more.
+            CalcomUnavailable: it is not, or not yet, seen to be restored; try again.
+            CalcomError: as `CalcomClient.set_location`.
+        """
+        booking = find_standing(self._client, uid)
+        location = previous.get("location")
+        if location is not None and booking.location != location["place"]:
+            self._client.set_location(booking.uid, Location(LocationType(location["type"]), location["place"]))
+            booking = find_standing(self._client, booking.uid)
+            if booking.location != location["place"]:
+                raise CalcomUnavailable(f"booking {booking.uid} was given its location and still reads otherwise")
+        as_it_was = {
+            "location": location is not None,
+            "metadata": all(booking.metadata.get(key) == value for key, value in previous.get("metadata", {}).items()),
+            "guests": set(booking.guests) == set(previous.get("guests", ())),
+        }
+        restored = sorted(name for name in previous if as_it_was.get(name, False))
+        return {"uid": booking.uid, "restored": restored, "not_restored": sorted(set(previous) - set(restored))}
 
 
 class DatabaseCompensationService:
@@ -188,6 +222,50 @@ class DatabaseCompensationService:
         if left.deleted_at is None:
             raise PermanentError(f"appointment {appointment_id} still stands after its deletion")
         return {"appointment_id": appointment_id, "status": left.status, "deleted_at": left.deleted_at.isoformat()}
+
+    def revert_appointment_status(
+        self, db: Session, appointment_id: int, before: Mapping[str, Any], *, saga_id: str, reason: str
+    ) -> dict[str, Any]:
+        """Take an appointment back to the status on record, with an audit row, and read it back.
+
+        A slot that it was to be moved to is free again. A second time changes nothing.
+
+        Args:
+            db: the session of the undo's transaction.
+            appointment_id: which one.
+            before: `status`, `calcom_sync_status` and `sync_saga_id` as they were (`sagajobs.booking.change.snapshot`).
+            saga_id: the saga that is undone.
+            reason: for the audit trail.
+
+        Returns:
+            The receipt: the row as read back.
+
+        Raises:
+            PermanentError: it does not read as it was.
+        """
+        columns = appointments.c
+        reverted = {name: before[name] for name in ("status", "calcom_sync_status", "sync_saga_id")}
+        shown = [columns.status, columns.calcom_sync_status, columns.sync_saga_id, columns.moving_starts_at]
+        row = db.execute(select(*shown).where(columns.id == appointment_id).with_for_update()).one()
+        wanted = (*reverted.values(), None)
+        if tuple(row) != wanted:
+            change_appointment(db, appointment_id, **reverted, moving_starts_at=None, moving_ends_at=None)
+            audit(
+                db,
+                actor=self._actor,
+                action="appointment.reverted",
+                appointment_id=appointment_id,
+                saga_id=saga_id,
+                detail={
+                    "reason": reason,
+                    "status": before["status"],
+                    "calcom_sync_status": before["calcom_sync_status"],
+                },
+            )
+        left = db.execute(select(*shown).where(columns.id == appointment_id)).one()
+        if tuple(left) != wanted:
+            raise PermanentError(f"appointment {appointment_id} does not read as it was before")
+        return {"appointment_id": appointment_id, **reverted}
 
     def invalidate_cache(self, cache: AppointmentCache, appointment_id: int) -> dict[str, Any]:
         """Have web applications read an appointment anew; not critical, as the cache forgets by itself.

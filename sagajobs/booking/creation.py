@@ -18,6 +18,7 @@ from sagajobs.booking.local import (
     audit,
     find_or_create_customer,
     insert_appointment,
+    mark_for_review,
     note_booking,
     note_cancellation,
 )
@@ -54,11 +55,6 @@ class AppointmentCreationSaga(Saga):
     def useful_until(self) -> datetime:
         """Nobody is helped by a booking that is confirmed after its own start."""
         return self.input.start
-
-    @classmethod
-    def rehearse(cls, services: BookingServices) -> tuple[BookingServices, list[Mapping[str, Any]]]:
-        """Read at Cal.com, and change nothing there."""
-        return services.rehearsing()
 
     # --- the steps ---
 
@@ -179,6 +175,17 @@ class AppointmentCreationSaga(Saga):
     def result(self, db: Session) -> Appointment:
         """Return the appointment as it stands."""
         return Appointment.load(db, self.results["create_appointment"]["appointment_id"])
+
+    def note_review(self, db: Session) -> None:
+        """Have the appointment show that a person must look at it, if it has been made."""
+        made = self.results.get("create_appointment")
+        if made is not None:
+            mark_for_review(db, made["appointment_id"])
+
+    @classmethod
+    def conditions(cls) -> Mapping[str, Any]:
+        """Return the state of Cal.com's circuit."""
+        return cls.services.conditions()
 
     @classmethod
     def public_status(cls, record: SagaRecord) -> str:

@@ -6,9 +6,10 @@ Each function is part of a step's transaction and leaves the commit to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Row, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -25,6 +26,75 @@ _SLOT_LOCK = 0x510C
 def appointment_lock(appointment_id: int) -> str:
     """Return the name of the lock on an appointment, for `Saga.locks`."""
     return f"appointment:{appointment_id}"
+
+
+def is_in_work(db: Session, appointment_id: int) -> bool:
+    """Tell whether a saga is at work on an appointment, so that it may soon look different."""
+    return bool(
+        db.scalar(
+            text(
+                "SELECT EXISTS (SELECT FROM saga_locks l JOIN sagas g ON g.id = l.saga_id "
+                "WHERE l.resource = :resource AND g.ended_at IS NULL)"
+            ),
+            {"resource": appointment_lock(appointment_id)},
+        )
+    )
+
+
+def read_appointment(db: Session, appointment_id: int, *, lock: bool = False) -> Row[Any] | None:
+    """Return an appointment's row with its customer's `customer_name`, `customer_email` and so on, None if deleted.
+
+    Args:
+        db: the session.
+        appointment_id: which one.
+        lock: lock the row until the end of the transaction.
+    """
+    who = [customers.c[name].label(f"customer_{name}") for name in ("name", "email", "phone", "time_zone")]
+    wanted = (
+        select(appointments, *who)
+        .join(customers, customers.c.id == appointments.c.customer_id)
+        .where(appointments.c.id == appointment_id, appointments.c.deleted_at.is_(None))
+    )
+    return db.execute(wanted.with_for_update(of=appointments) if lock else wanted).first()
+
+
+def change_appointment(db: Session, appointment_id: int, **values: Any) -> None:
+    """Change columns of an appointment, one that moves or comes back to its slot with its staff member's turn taken.
+
+    Raises:
+        SlotNotFree: the staff member has another appointment at that time.
+    """
+    try:
+        db.execute(
+            update(appointments).where(appointments.c.id == appointment_id).values(**values, updated_at=func.saga_now())
+        )
+    except IntegrityError as error:
+        if slot_is_taken(error):
+            raise SlotNotFree(f"the staff member of appointment {appointment_id} is not free at that time") from None
+        raise
+
+
+def mark_for_retry(db: Session, appointment_id: int, saga_id: str) -> bool:
+    """Mark an appointment as out of step with Cal.com, by the saga that tries again; False if it is marked already."""
+    marked = db.execute(
+        update(appointments)
+        .where(
+            appointments.c.id == appointment_id,
+            or_(appointments.c.calcom_sync_status != "error", appointments.c.sync_saga_id.is_distinct_from(saga_id)),
+        )
+        .values(calcom_sync_status="error", sync_saga_id=saga_id, updated_at=func.saga_now())
+        .returning(appointments.c.id)
+    )
+    return marked.first() is not None
+
+
+def mark_for_review(db: Session, appointment_id: int) -> None:
+    """Mark an appointment as one that a person must look at."""
+    db.execute(
+        update(appointments)
+        .where(appointments.c.id == appointment_id, appointments.c.deleted_at.is_(None))
+        .values(calcom_sync_status="manual_review_required", updated_at=func.saga_now())
+    )
 
 
 def find_or_create_customer(db: Session, who: Customer) -> tuple[int, bool]:
@@ -107,8 +177,26 @@ def note_booking(db: Session, appointment_id: int, booking: Mapping[str, Any]) -
             calcom_v2_booking_id=booking["uid"],
             calcom_sync_status="synced",
             status="scheduled" if accepted else "pending",
+            sync_saga_id=None,
             updated_at=func.saga_now(),
         )
+    )
+
+
+def note_move(db: Session, appointment_id: int, booking: Mapping[str, Any]) -> None:
+    """Note on an appointment that its booking has moved; `booking` tells where to (`sagajobs.booking.outside.seen`)."""
+    accepted = booking["status"] == BookingStatus.ACCEPTED
+    change_appointment(
+        db,
+        appointment_id,
+        calcom_v2_booking_id=booking["uid"],
+        calcom_sync_status="synced",
+        status="rescheduled" if accepted else "pending",
+        starts_at=datetime.fromisoformat(booking["start"]),
+        ends_at=datetime.fromisoformat(booking["end"]),
+        moving_starts_at=None,
+        moving_ends_at=None,
+        sync_saga_id=None,
     )
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sagajobs.booking.errors import AlreadyBooked
+from sagajobs.booking.errors import AlreadyBooked, BookingGone
 from sagajobs.booking.request import Customer, Slot
 from sagajobs.booking.services import AWAY_FOR, BookingServices
 from sagajobs.calcom.client import CalcomClient
-from sagajobs.calcom.errors import BadCredentials, BookingNotFound, EventTypeNotFound
+from sagajobs.calcom.errors import BadCredentials, BookingNotFound, CalcomUnavailable, EventTypeNotFound
 from sagajobs.calcom.models import Booking, BookingStatus, NewBooking
 from sagajobs.calcom.priority import Priority
 from sagajobs.errors import Deferred, EffectGone
@@ -152,6 +152,41 @@ def essence(booking: Booking, *, adopted: bool) -> dict[str, Any]:
         "adopted": adopted,
         "host": None if host is None else {"id": host.id, "email": host.email},
     }
+
+
+def seen(booking: Booking) -> dict[str, Any]:
+    """Return a booking's essence and its times."""
+    return {
+        **essence(booking, adopted=False),
+        "start": booking.start.isoformat(),
+        "end": booking.end.isoformat(),
+    }
+
+
+def find_last(client: CalcomClient, uid: str) -> Booking:
+    """Return what a booking that was made at some time has become, standing or not.
+
+    Raises:
+        CalcomUnavailable: it is not to be seen (yet): a replica lags, or the key is for another Cal.com.
+        CalcomError: the look failed.
+    """
+    try:
+        return follow_moves(client, client.get_booking(uid))
+    except BookingNotFound:
+        raise CalcomUnavailable(f"booking {uid} is not to be seen (yet)") from None
+
+
+def find_standing(client: CalcomClient, uid: str) -> Booking:
+    """Return a booking, wherever it has been moved to.
+
+    Raises:
+        BookingGone: it was cancelled or declined.
+        CalcomError: as for `find_last`.
+    """
+    booking = find_last(client, uid)
+    if booking.status not in STANDING:
+        raise BookingGone(f"booking {booking.uid} is {booking.status} at Cal.com")
+    return booking
 
 
 def slot_problems(services: BookingServices, slot: Slot) -> list[str]:

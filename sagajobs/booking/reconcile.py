@@ -172,7 +172,7 @@ class Reconciliation:
             return False  # cancelled since it was listed
         return self._say(
             "reconcile_orphan",
-            f"Cal.com has booking {booking.uid} under our key and no appointment has it "
+            f"Cal.com has booking {booking.uid} under our key and no live appointment has it "
             f"(saga_id: {saga_id}, {maker.state or 'not here any more'}); see whether it is to be cancelled by hand",
             entity=("calcom_booking", booking.id),
             saga_id=saga_id if maker.state else None,

@@ -10,6 +10,8 @@ from typing import Any, Self
 from cachetools import TTLCache
 
 from sagajobs.booking.cache import AppointmentCache
+from sagajobs.booking.rehearsal import RehearsalCache
+from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import CalcomError, EventTypeNotFound
 from sagajobs.calcom.models import EventType
@@ -87,12 +89,14 @@ class BookingServices:
         client: returns the Cal.com client; asked at the first use, so that importing a saga needs no settings.
         event_types: Cal.com's event types, remembered for a while.
         cache: what web applications read of appointments.
+        circuit: returns the circuit breaker of calls to Cal.com, None if there is none.
         actor: who the audit trail names.
     """
 
     client: Callable[[], CalcomClient]
     event_types: EventTypes
     cache: AppointmentCache
+    circuit: Callable[[], Circuit | None]
     actor: str = "sagajobs"
 
     @property
@@ -100,7 +104,13 @@ class BookingServices:
         """The Cal.com client."""
         return self.client()
 
+    def conditions(self) -> dict[str, Any]:
+        """Return how Cal.com's circuit stands, for the history of a retry (`Saga.conditions`)."""
+        circuit = self.circuit()
+        return {} if circuit is None else {"circuit": circuit.state()}
+
     def rehearsing(self) -> tuple[Self, list[Mapping[str, Any]]]:
-        """Return services that read, and the list on which they put what they would change at Cal.com."""
+        """Return services that read, and the list on which they put what they would change instead of changing it."""
         calls: list[Mapping[str, Any]] = []
-        return replace(self, client=lambda: rehearsing(self.client(), calls)), calls
+        cache = RehearsalCache(self.cache, calls)
+        return replace(self, client=lambda: rehearsing(self.client(), calls), cache=cache), calls

@@ -103,13 +103,19 @@ class Saga(metaclass=_SagaType):
         """
         return ()
 
+    def note_review(self, db: Session) -> None:
+        """Write what the application's own tables are to show of it, in the commit that asks a person about this saga.
+
+        Not called where the code could not take the saga up. Should it fail, the case is opened all the same.
+        """
+
     @classmethod
     def conditions(cls) -> Mapping[str, Any]:
         """Return what is to be on record with every retry: the outside world's state, to learn from later."""
         return {}
 
     @classmethod
-    def rehearse(cls, services: Any) -> tuple[Any, list[Mapping[str, Any]]] | None:  # noqa: ARG003 - for overriders
+    def rehearse(cls, services: Any) -> tuple[Any, list[Mapping[str, Any]]] | None:
         """Return services with which a step can be rehearsed, so that an operator sees what it would do.
 
         They read the outside world as usual. A call that would change something they put on a list instead of making
@@ -120,9 +126,12 @@ class Saga(metaclass=_SagaType):
             services: the ordinary ones.
 
         Returns:
-            The services and their list; None, the default, if nothing of this kind can be rehearsed.
+            The services and their list: by default what their method `rehearsing` returns. None if they have none
+            such, and nothing of this kind can be rehearsed.
         """
-        return None
+        rehearsed: tuple[Any, list[Mapping[str, Any]]] | None
+        rehearsed = services.rehearsing() if hasattr(services, "rehearsing") else None
+        return rehearsed
 
     def result(self, db: Session) -> Any:  # noqa: ARG002 - for those who override it
         """Return what `run` and `SagaHandle.result` give the caller of a completed saga: by default all results."""

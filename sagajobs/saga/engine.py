@@ -228,7 +228,8 @@ class Engine:
         except (DBAPIError, TransientError) as error:
             # The table decides what becomes of it; a caller who took this for a failure would book a second time.
             raise SagaNotFinished(
-                f"saga {kind.name} ({handle.id}) met {type(error).__name__}; the workers carry it on"
+                f"saga {kind.name} ({handle.id}) met {type(error).__name__}; the workers carry it on",
+                saga_id=handle.id,
             ) from error
         return self.settle_up(record, cause)
 
@@ -319,7 +320,7 @@ class Engine:
                 completed_steps=completed,
                 failed_compensations=failures,
             ) from cause
-        raise SagaNotFinished(f"{what} is {record.state}; the workers carry it on")
+        raise SagaNotFinished(f"{what} is {record.state}; the workers carry it on", saga_id=record.id)
 
 
 LONGEST_KEY = 200

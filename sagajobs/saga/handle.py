@@ -89,7 +89,7 @@ class SagaHandle:
                 return state
             left = give_up_at - time.monotonic()
             if left <= 0:
-                raise SagaNotFinished(f"saga {self.id} is still {state} after {timeout:g} s")
+                raise SagaNotFinished(f"saga {self.id} is still {state} after {timeout:g} s", saga_id=self.id)
             pause.wait(min(poll, left))
             poll = min(poll * 1.5, LAST_POLL)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import text
 
 FIRST_LOOK = 60
-"""Seconds after which a review case is re-examined for the first time: what failed a moment ago still does."""
+"""Seconds after its opening before a review case is looked at again: what failed a moment ago still does."""
 
 RESPONSE_TIME = 900
 """Seconds within which somebody should settle a review case, before he is alerted again."""
@@ -17,9 +17,14 @@ RESPONSE_TIME = 900
 URGENT_BEFORE = 3600
 """Seconds before the saga loses its use (the appointment begins) at which he is alerted in any case."""
 
+BETWEEN_ALERTS = 300
+"""Seconds, at least, between the alert of the opening and the next one, however near the appointment is."""
+
 _CASE_TIMES = f"""
     saga_now() + interval '{FIRST_LOOK} s',
-    greatest(saga_now(), least(saga_now() + interval '{RESPONSE_TIME} s', useful_until - interval '{URGENT_BEFORE} s'))
+    greatest(
+        saga_now() + interval '{BETWEEN_ALERTS} s',
+        least(saga_now() + interval '{RESPONSE_TIME} s', useful_until - interval '{URGENT_BEFORE} s'))
 """
 """When a new case is looked at again, and alerted about again; `least` passes over an unknown `useful_until`."""
 

@@ -125,12 +125,26 @@ def test_a_saga_that_gave_up_on_following_is_started_again(booked, reconcile, ap
     assert db.execute(text("SELECT status FROM appointments")).scalar_one() == "cancelled"
 
 
-def test_a_booking_that_a_host_confirmed_is_followed(booked, reconcile, app_engine, db, simulator):
+@pytest.mark.parametrize(("act", "seen"), [("confirm", "confirmed"), ("decline", "rejected")])
+def test_what_a_host_said_to_a_booking_that_waits_for_him_is_followed(
+    booked, reconcile, app_engine, db, simulator, act, seen
+):
     made = booked(event_type_id=7)
     assert made.status == "pending"
-    simulator.host("confirm", made.calcom_v2_booking_id)
+    assert reconcile(made) == 0
+    simulator.host(act, made.calcom_v2_booking_id)
     assert reconcile(made) == 1
-    assert [hint["seen"] for hint in hints(app_engine, db)] == ["confirmed"]
+    assert [hint["seen"] for hint in hints(app_engine, db)] == [seen]
+
+
+def test_a_booking_of_an_appointment_that_was_cancelled_here_is_an_orphan(
+    booked, reconcile, app_engine, simulator, caplog
+):
+    made = booked()
+    change(app_engine, "UPDATE appointments SET status = 'cancelled', calcom_sync_status = 'cancelled'")
+    assert reconcile(made) == 1
+    assert said(caplog) == ["reconcile_orphan"]
+    assert len(simulator.standing()) == 1
 
 
 def test_a_moved_booking_met_under_its_new_time_is_no_orphan(booked, reconcile, app_engine, db, simulator, caplog):

@@ -213,6 +213,18 @@ def test_a_booking_that_is_another_appointments_is_refused(app_engine, booking, 
     app_engine.review.abandon(number, **SIGNED)
 
 
+def test_a_rehearsed_cache_reads_and_forgets_nothing(app_engine, simulator, db, booking):
+    made = AppointmentCreationSaga.run(booking())
+    cache = AppointmentCreationSaga.services.cache
+    assert cache.get(made.id) == made
+    services, listed = AppointmentCreationSaga.rehearse(AppointmentCreationSaga.services)
+    with pytest.raises(RehearsalOver):
+        services.cache.invalidate(made.id)
+    assert services.cache.get(made.id) == made
+    assert [(call["method"], call["path"]) for call in listed] == [("DEL", f"sagajobs:appointment:{made.id}")]
+    assert cache.invalidate(made.id) is True, "it was still there"
+
+
 def test_a_rehearsed_client_reads_and_never_changes(app_engine, simulator, db, booking):
     services, listed = AppointmentCreationSaga.rehearse(AppointmentCreationSaga.services)
     made = simulator.book(event_type_id=1, start=booking()["start"].isoformat())

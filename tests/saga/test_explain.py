@@ -75,6 +75,10 @@ class _Services:
     def __init__(self, calls=None):
         self.sent, self.calls = [], calls
 
+    def rehearsing(self):
+        calls = []
+        return _Services(calls), calls
+
     def send(self, path, body):
         if self.calls is not None:
             self.calls.append({"method": "POST", "path": path, "body": body, "masked": {"name": "***"}})
@@ -94,12 +98,8 @@ def rehearsable(throwaway):
             return {}
         raise ValueError
 
-    def rehearse(cls, services):
-        calls = []
-        return _Services(calls), calls
-
     act = step(external=True, idempotent=True, retry=cases.ONCE)(send)
-    kind = throwaway.kind(pivot=step(pivot=True)(cases.nothing), act=act, rehearse=classmethod(rehearse))
+    kind = throwaway.kind(pivot=step(pivot=True)(cases.nothing), act=act)
     kind.services = services
     return cases.until_asked(throwaway, record(kind, {})), services, kind
 
@@ -142,8 +142,9 @@ def test_what_is_marked_done_while_undoing_is_the_first_to_be_undone(throwaway, 
     assert [(undo.step, undo.act) for undo in follows] == [("call", "undo"), ("first", "undo")]
 
 
-def test_by_default_nothing_can_be_rehearsed():
+def test_without_services_for_it_nothing_can_be_rehearsed():
     assert Saga.rehearse(None) is None
+    assert Saga.rehearse(_Services()) is not None
 
 
 def test_explaining_what_is_not_there_or_makes_no_sense(throwaway, app_engine):

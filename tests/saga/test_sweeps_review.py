@@ -10,8 +10,9 @@ from sqlalchemy import text
 
 from sagajobs.saga import RetryPolicy, faultpoints, step
 from sagajobs.saga.faultpoints import Point
+from sagajobs.saga.statements import FIRST_LOOK
 from sagajobs.saga.sweeps import run
-from sagajobs.saga.sweeps.review import BATCH, FIRST_LOOK, LONGEST_PAUSE
+from sagajobs.saga.sweeps.review import BATCH, LONGEST_PAUSE
 from tests.support.sagas import QUICK, Scripted, record
 
 ASKED = "manual_review_required"
@@ -54,9 +55,16 @@ def history(db, saga_id: str) -> list[str]:
     )
 
 
-def asked(app_engine, *, was: str = "running", **script: list[str]):
+def asked(app_engine, *, was: str = "running", useful_for: str | None = None, **script: list[str]):
     """Carry a saga on until a person is asked about it."""
     handle = record(Scripted, {"script": script})
+    if useful_for:
+        change(
+            app_engine,
+            "UPDATE sagas SET useful_until = saga_now() + CAST(:span AS interval) WHERE id = :id",
+            span=useful_for,
+            id=handle.id,
+        )
     app_engine.drive(Scripted, handle.id)
     assert handle.status() == ASKED
     change(app_engine, "UPDATE review_cases SET was = :was WHERE saga_id = :id", was=was, id=handle.id)
@@ -67,10 +75,10 @@ def states(handle) -> dict[str, str]:
     return {name: str(step.state) for name, step in handle.record().steps.items()}
 
 
-def in_doubt(app_engine, *, was: str = "running", **script: list[str]):
+def in_doubt(app_engine, *, was: str = "running", useful_for: str | None = None, **script: list[str]):
     """A saga whose call may have got through, the probe having failed too often to tell."""
     looks = ["timeout"] * QUICK.max_attempts
-    return asked(app_engine, was=was, **{"call": LOST, "find": [*looks, "ok"], **script})
+    return asked(app_engine, was=was, useful_for=useful_for, **{"call": LOST, "find": [*looks, "ok"], **script})
 
 
 def test_a_case_is_not_looked_at_just_after_its_opening(app_engine, db):
@@ -417,12 +425,7 @@ def test_a_case_is_alerted_about_when_its_response_time_is_over_and_then_ever_mo
 
 
 def test_a_case_is_alerted_about_sooner_when_its_appointment_is_near(app_engine, db, overdue):
-    soon, far = in_doubt(app_engine), in_doubt(app_engine)
-    change(
-        app_engine,
-        "UPDATE review_cases SET urgent_at = saga_now() + interval '66 min' WHERE saga_id = :id",
-        id=soon.id,
-    )
+    soon, far = in_doubt(app_engine, useful_for="66 min"), in_doubt(app_engine)
     assert overdue() == []
     age(app_engine, 7)
     assert overdue() == [soon.id]

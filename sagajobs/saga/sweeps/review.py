@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagajobs.errors import ClaimLost
 from sagajobs.saga.events import Lifecycle, emit
+from sagajobs.saga.statements import FIRST_LOOK, RESPONSE_TIME, URGENT_BEFORE
 from sagajobs.saga.states import FORWARD, SagaState
 from sagajobs.saga.store import Store
 from sagajobs.saga.sweeps import statements
@@ -32,25 +33,13 @@ BUDGET = 120.0
 TAKEN_FOR = 300.0
 """Seconds for which a case is one sweep's: as long as a sweep can last."""
 
-FIRST_LOOK = 60.0
-"""Seconds after its opening before a case is looked at: the engine has just looked, so often as it makes sense."""
-
 LONGEST_PAUSE = 3600.0
 """Seconds, at most, between two looks: they double from `FIRST_LOOK` on."""
-
-RESPONSE = 900.0
-"""Seconds within which somebody should have answered a case; then there is an alert, and others ever more rarely."""
-
-NEAR = 3600.0
-"""Seconds before its appointment from which on a case is urgent, however young it is."""
-
-LEAST = 300.0
-"""Seconds between the alert of the opening and the next one, however near the appointment is."""
 
 LONGEST_SILENCE = 4 * 3600.0
 """Seconds, at most, between two alerts for one case."""
 
-_ALERTS = {"response": RESPONSE, "near": NEAR}
+_ALERTS = {"response": RESPONSE_TIME, "near": URGENT_BEFORE}
 
 
 def review(engine: Engine, _cursor: Any) -> Swept:
@@ -61,9 +50,7 @@ def review(engine: Engine, _cursor: Any) -> Swept:
 def _look(engine: Engine) -> int:
     began = time.monotonic()
     with engine.database.reading() as connection:
-        found = connection.execute(
-            statements.CASES_DUE, {"batch": BATCH, "known": [*engine.kinds, ""], "first": FIRST_LOOK}
-        )
+        found = connection.execute(statements.CASES_DUE, {"batch": BATCH, "known": [*engine.kinds, ""]})
         due = [row.id for row in found]
     looked = 0
     for number in due:
@@ -120,8 +107,6 @@ def _send_on(engine: Engine, saga_id: str) -> None:
 
 def _alert(engine: Engine) -> int:
     """Say it again of each case that is over its response time, the nearest appointment first."""
-    with engine.database.transaction() as connection:
-        connection.execute(statements.ARM_ALERTS, {**_ALERTS, "least": LEAST})
     with engine.database.reading() as connection:
         overdue = [row.id for row in connection.execute(statements.OVERDUE, {"batch": BATCH})]
     alerted = 0

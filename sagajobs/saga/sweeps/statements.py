@@ -23,7 +23,6 @@ CASES_DUE = text("""
     WITH due AS MATERIALIZED (
         SELECT id, saga_id, look_at, urgent_at FROM review_cases
         WHERE closed_at IS NULL AND look_at <= saga_now()
-            AND (looks > 0 OR opened_at <= saga_now() - make_interval(secs => :first))
     ), batch AS (
         SELECT due.id, due.urgent_at FROM due JOIN sagas g ON g.id = due.saga_id
         WHERE g.kind = 'declared' AND g.name = ANY(:known)
@@ -81,18 +80,6 @@ ASK_ANEW = text("""
     WHERE id = :id AND closed_at IS NULL
 """)
 """Put on an open case what a look has made of its question."""
-
-_FIRST_ALERT = """
-    greatest(
-        r.opened_at + make_interval(secs => :least),
-        least(r.opened_at + make_interval(secs => :response), r.urgent_at - make_interval(secs => :near)))
-"""
-
-ARM_ALERTS = text(f"""
-    UPDATE review_cases r SET alert_at = {_FIRST_ALERT}
-    WHERE r.closed_at IS NULL AND r.alert_at <= saga_now() AND r.alerts = 0 AND {_FIRST_ALERT} > saga_now()
-""")  # noqa: S608 - no value in it
-"""Put new cases' first alert to the end of their response time: whoever opened them has raised one already."""
 
 OVERDUE = text("""
     SELECT r.id FROM review_cases r WHERE r.closed_at IS NULL AND r.alert_at <= saga_now()

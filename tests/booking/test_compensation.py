@@ -1,0 +1,128 @@
+"""The seed's two compensation services: each undo bears repetition, and says what could not be taken back."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from sagajobs import AppointmentSyncSaga
+from sagajobs.booking.change import snapshot
+from sagajobs.booking.compensation import CalcomCompensationService, DatabaseCompensationService
+from sagajobs.booking.errors import BookingGone
+from sagajobs.booking.local import read_appointment
+from sagajobs.calcom.errors import CalcomUnavailable
+from sagajobs.errors import PermanentError
+from tests.support.refusing import accept
+from tests.support.syncing import LATER, row, seen_at_cal_com
+from tests.support.waiting import wait_for
+
+HERE = {"type": "address", "place": "Private Street 1"}
+
+
+@pytest.fixture
+def there(simulator) -> CalcomCompensationService:
+    return CalcomCompensationService(AppointmentSyncSaga.services.calcom)
+
+
+@pytest.fixture
+def here() -> DatabaseCompensationService:
+    return DatabaseCompensationService("a test")
+
+
+def test_a_location_is_restored_and_what_cannot_be_is_said(there, booked, simulator):
+    appointment = booked()
+    AppointmentSyncSaga.run(
+        appointment.id, "update", {"location": {"type": "link", "place": "https://x"}, "guests": ["g@secret.example"]}
+    )
+    metadata = simulator.ledger()[0]["metadata"]
+    previous = {"location": HERE, "metadata": metadata, "guests": [], "title": "as it was"}
+    for _ in range(2):
+        receipt = there.restore_booking_metadata(appointment.calcom_v2_booking_id, previous)
+        assert receipt == {
+            "uid": appointment.calcom_v2_booking_id,
+            "restored": ["location", "metadata"],
+            "not_restored": ["guests", "title"],
+        }
+    (booking,) = simulator.ledger()
+    assert booking["location"] == HERE["place"]
+    assert [act["what"] for act in booking["history"]].count("relocated") == 2, "the second time changes nothing"
+
+
+def test_metadata_that_differ_are_not_called_restored(there, booked):
+    uid = booked().calcom_v2_booking_id
+    receipt = there.restore_booking_metadata(uid, {"metadata": {"sagajobs_key": "another"}})
+    assert receipt["not_restored"] == ["metadata"]
+
+
+def test_a_booking_is_restored_where_it_has_been_moved_to(there, booked, simulator):
+    appointment = booked()
+    simulator.host("move", appointment.calcom_v2_booking_id, start=(appointment.starts_at + LATER).isoformat())
+    receipt = there.restore_booking_metadata(appointment.calcom_v2_booking_id, {"location": HERE})
+    (live,) = simulator.standing()
+    assert (receipt["uid"], live["location"]) == (live["uid"], HERE["place"])
+
+
+def test_a_cancelled_booking_cannot_be_restored(there, booked, simulator):
+    appointment = booked()
+    simulator.host("cancel", appointment.calcom_v2_booking_id, reason="ill")
+    with pytest.raises(BookingGone):
+        there.restore_booking_metadata(appointment.calcom_v2_booking_id, {"location": HERE})
+
+
+def test_a_location_that_does_not_read_as_restored_is_not_called_so(there, booked, simulator):
+    appointment = booked()
+    simulator.switch(lag_ms=1000)
+    wait_for(lambda: seen_at_cal_com(appointment))
+    with pytest.raises(CalcomUnavailable, match="still reads otherwise"):
+        there.restore_booking_metadata(appointment.calcom_v2_booking_id, {"location": HERE})
+
+
+def test_a_status_is_reverted_once_and_the_slot_is_free_again(here, booked, app_engine, db):
+    appointment = booked()
+    with Session(app_engine.database.engine) as session, session.begin():
+        before = snapshot(read_appointment(session, appointment.id))
+        session.execute(
+            text(
+                "UPDATE appointments SET status = 'confirmed', calcom_sync_status = 'pending', "
+                "moving_starts_at = starts_at + interval '1 day', moving_ends_at = ends_at + interval '1 day'"
+            )
+        )
+    for _ in range(2):
+        with Session(app_engine.database.engine) as session, session.begin():
+            receipt = here.revert_appointment_status(
+                session, appointment.id, before, saga_id="11111111-1111-1111-1111-111111111111", reason="a test"
+            )
+    assert receipt == {
+        "appointment_id": appointment.id,
+        "status": "scheduled",
+        "calcom_sync_status": "synced",
+        "sync_saga_id": None,
+    }
+    after = row(app_engine, appointment.id)
+    assert (after.status, after.calcom_sync_status, after.moving_starts_at) == ("scheduled", "synced", None)
+    written = db.execute(text("SELECT detail FROM audit_log WHERE action = 'appointment.reverted'")).scalars().all()
+    assert written == [{"reason": "a test", "status": "scheduled", "calcom_sync_status": "synced"}]
+
+
+def test_a_status_that_does_not_read_as_reverted_is_not_called_so(here, booked, app_engine):
+    """Something in the database keeps the row as it is, and says nothing."""
+    appointment = booked()
+    with Session(app_engine.database.engine) as session, session.begin():
+        before = snapshot(read_appointment(session, appointment.id)) | {"status": "confirmed"}
+        session.execute(
+            text(
+                "CREATE FUNCTION pg_temp.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$;"
+                "CREATE TRIGGER test_full BEFORE UPDATE ON appointments FOR EACH ROW EXECUTE FUNCTION pg_temp.keep()"
+            )
+        )
+        with pytest.raises(PermanentError, match="does not read as it was"):
+            here.revert_appointment_status(
+                session, appointment.id, before, saga_id=appointment_saga(session), reason=""
+            )
+        session.rollback()
+    accept(app_engine, "appointments")
+
+
+def appointment_saga(session) -> str:
+    return str(session.execute(text("SELECT saga_id FROM appointments")).scalar_one())

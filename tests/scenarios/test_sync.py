@@ -1,0 +1,113 @@
+"""The seed's test scenarios (SPEC 9) for the sync saga; "composite all or nothing" is another saga's."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from sagajobs import AppointmentSyncSaga, RetryPolicy, SagaCompensationException, SagaHandle
+from tests.support.refusing import refusing
+from tests.support.syncing import FAULTS, LATER, assert_in_step, row
+
+pytestmark = pytest.mark.usefixtures("impatient")
+OPERATIONS = ("create", "update", "cancel", "reschedule")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_happy_path(worker, subject, simulator, app_engine, operation):
+    appointment, data = subject(operation)
+    handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
+    assert handle.wait(30) == "completed"
+    assert handle.result()["success"]
+    assert_in_step(app_engine, simulator, operation, appointment.id, data)
+
+
+@pytest.mark.parametrize("operation", ["create", "reschedule"])
+def test_one_step_fails_and_compensation_runs(worker, subject, simulator, app_engine, db, operation):
+    """Cal.com refuses for good: the appointment is as it was before."""
+    appointment, data = subject(operation)
+    start = data.get("start", appointment.starts_at)
+    simulator.book(event_type_id=appointment.event_type_id, start=start.isoformat())
+    standing = len(simulator.standing())
+    handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
+    assert handle.wait(30) == "compensated"
+    after = row(app_engine, appointment.id)
+    assert (after.status, after.calcom_sync_status) == (appointment.status, appointment.calcom_sync_status)
+    assert (after.starts_at, after.moving_starts_at) == (appointment.starts_at, None)
+    assert len(simulator.standing()) == standing
+    events = db.execute(text("SELECT event FROM saga_events WHERE saga_id = :id"), {"id": handle.id}).scalars().all()
+    assert {"step_failed", "compensation_completed", "saga_compensated"} <= set(events)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_compensation_fails_critical(subject, simulator, app_engine, db, caplog, operation):
+    """Done at Cal.com, refused by our tables, and the mark for retry too: a person is asked, and alerted."""
+    appointment, data = subject(operation)
+    refused = "UPDATE OF calcom_v2_booking_id, sync_saga_id"
+    with refusing(app_engine, "appointments", refused), pytest.raises(SagaCompensationException) as caught:
+        AppointmentSyncSaga.run(appointment.id, operation, data)
+    handle = SagaHandle(caught.value.saga_id)
+    assert handle.status() == "manual_review_required"
+    assert row(app_engine, appointment.id).calcom_sync_status == "manual_review_required"
+    assert db.execute(text("SELECT count(*) FROM review_cases WHERE closed_at IS NULL")).scalar_one() == 1
+    alerts = [record for record in caplog.records if record.name == "saga" and record.levelname == "CRITICAL"]
+    assert {record.saga_id for record in alerts} == {handle.id}
+    assert {record.event for record in alerts} == {"compensation_failed", "review_required"}
+
+
+def test_100_sagas_run_concurrently(unbooked, simulator, app_engine, db):
+    """A hundred appointments are booked, and then changed, each in its own way, twenty at a time."""
+    wanted = [unbooked() for _ in range(100)]
+    changes = [
+        lambda _start: ("update", {"location": {"type": "address", "place": "Private Street 1"}}),
+        lambda _start: ("cancel", {}),
+        lambda start: ("reschedule", {"start": start + LATER}),
+        lambda _start: ("update", {"notes": "by the window"}),
+    ]
+    with ThreadPoolExecutor(20) as pool:
+        made = list(pool.map(lambda one: AppointmentSyncSaga.run(one.id, "create"), wanted))
+        assert [one["success"] for one in made] == [True] * 100
+        asked = [(one.id, *changes[n % 4](one.starts_at)) for n, one in enumerate(wanted)]
+        changed = list(pool.map(lambda one: AppointmentSyncSaga.run(*one), asked))
+    assert [one["success"] for one in changed] == [True] * 100
+    for number, operation, data in asked:
+        if "notes" not in data:
+            assert_in_step(app_engine, simulator, operation, number, data)
+    states = db.execute(text("SELECT state, count(*) FROM sagas GROUP BY state")).all()
+    assert [tuple(one) for one in states] == [("completed", 200)]
+    assert len(simulator.standing()) == 75
+
+
+@pytest.mark.parametrize("kind", ["drop", "http_500"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_retry_after_transient_failure(worker, subject, simulator, app_engine, operation, kind):
+    """Twice it does not get through; the third time it does."""
+    appointment, data = subject(operation)
+    simulator.fault(FAULTS[operation], kind, "before", count=2)
+    result = AppointmentSyncSaga.run(appointment.id, operation, data)
+    assert result["success"]
+    assert SagaHandle(result["saga_id"]).record().steps["call_calcom"].attempts == 3
+    assert_in_step(app_engine, simulator, operation, appointment.id, data)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_manual_review_after_persistent_failure(subject, simulator, app_engine, db, monkeypatch, operation):
+    step = AppointmentSyncSaga.definition.step("call_calcom")
+    monkeypatch.setattr(step, "degraded", replace(step.degraded, retry=RetryPolicy(max_attempts=2, base=0.01)))
+    appointment, data = subject(operation)
+    standing = len(simulator.standing())
+    simulator.fault(FAULTS[operation], "http_503", "before", count=1000)
+    with pytest.raises(SagaCompensationException) as caught:
+        AppointmentSyncSaga.run(appointment.id, operation, data)
+    handle = SagaHandle(caught.value.saga_id)
+    assert (handle.status(), handle.public_status()) == ("manual_review_required", "needs us")
+    assert handle.record().steps["call_calcom"].attempts == 7
+    after = row(app_engine, appointment.id)
+    assert (after.status, after.calcom_sync_status) == (appointment.status, "manual_review_required")
+    assert len(simulator.standing()) == standing
+    case = db.execute(text("SELECT reason, urgent_at FROM review_cases WHERE closed_at IS NULL")).one()
+    assert case.reason == "tried again in vain"
+    assert case.urgent_at is not None

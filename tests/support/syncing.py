@@ -1,0 +1,144 @@
+"""Fixtures for tests of `AppointmentSyncSaga`: appointments that are booked, and ones that are not yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from sagajobs import Appointment, AppointmentCreationSaga, AppointmentSyncSaga, SagaHandle
+from sagajobs.booking.outside import METADATA_KEY
+from sagajobs.calcom.errors import BookingNotFound
+
+LATER = timedelta(days=7)
+
+FAULTS = {"create": "create", "update": "location", "cancel": "cancel", "reschedule": "reschedule"}
+"""What the simulator calls the call that an operation makes last."""
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Look less patiently for a change at Cal.com, and try again sooner, than in earnest."""
+    step = AppointmentSyncSaga.definition.step("call_calcom")
+    monkeypatch.setattr(step, "finder", replace(step.finder, over=0.2))
+    monkeypatch.setattr(step, "retry", replace(step.retry, base=0.05, max_delay=0.2))
+    local = AppointmentSyncSaga.definition.step("update_local")
+    monkeypatch.setattr(local, "retry", replace(local.retry, base=0.02, max_delay=0.05))
+
+
+@pytest.fixture
+def booked(booking, staff):
+    """Make appointments that are booked here and at Cal.com."""
+
+    def make(**changes) -> Appointment:
+        return AppointmentCreationSaga.run(booking(**changes))
+
+    return make
+
+
+@pytest.fixture
+def unbooked(booking, staff, app_engine):
+    """Make appointments that exist here only, as a web application's own code inserts them."""
+
+    def make(**changes) -> Appointment:
+        request = booking(**changes)
+        who = request["customer"]
+        with app_engine.database.transaction() as connection:
+            number = connection.execute(
+                text(
+                    "WITH who AS (INSERT INTO customers (name, email, time_zone) VALUES (:name, :email, :time_zone) "
+                    "RETURNING id) INSERT INTO appointments (customer_id, event_type_id, starts_at, ends_at, staff_id) "
+                    "SELECT id, :event_type_id, :start, :end, :staff_id FROM who RETURNING id"
+                ),
+                {
+                    **{name: who[name] for name in ("name", "email", "time_zone")},
+                    "event_type_id": request["event_type_id"],
+                    "start": request["start"],
+                    "end": request["start"] + timedelta(minutes=request["duration_minutes"]),
+                    "staff_id": request.get("staff_id"),
+                },
+            ).scalar_one()
+        return row(app_engine, number)
+
+    return make
+
+
+@pytest.fixture
+def subject(booked, unbooked):
+    """Make what an operation can be done to, and the data to do it with."""
+
+    def make(operation: str) -> tuple[Appointment, dict]:
+        if operation == "create":
+            return unbooked(), {}
+        appointment = booked()
+        data = {
+            "update": {"location": {"type": "address", "place": "Private Street 1"}},
+            "cancel": {"reason": "ill"},
+            "reschedule": {"start": appointment.starts_at + LATER},
+        }
+        return appointment, data[operation]
+
+    return make
+
+
+def row(app_engine, appointment_id: int):
+    """Return an appointment's row."""
+    with app_engine.database.reading() as connection:
+        return connection.execute(text("SELECT * FROM appointments WHERE id = :id"), {"id": appointment_id}).one()
+
+
+def seen_at_cal_com(appointment) -> bool:
+    """Tell whether the replica, if it lags, shows an appointment's booking."""
+    try:
+        return bool(AppointmentSyncSaga.services.calcom.get_booking(appointment.calcom_v2_booking_id))
+    except BookingNotFound:
+        return False
+
+
+def due(app_engine) -> None:
+    """Let the time pass that steps wait for."""
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE saga_steps SET due_at = NULL"))
+        connection.execute(text("UPDATE sagas SET next_at = saga_now() WHERE next_at IS NOT NULL"))
+
+
+def heal(app_engine, saga_id: str) -> SagaHandle:
+    """Carry a saga that waits for its time to its end."""
+    due(app_engine)
+    app_engine.drive(AppointmentSyncSaga, saga_id)
+    return SagaHandle(saga_id)
+
+
+def assert_in_step(app_engine, simulator, operation: str, appointment_id: int, data: dict) -> None:
+    """Assert that an operation was done, once, here and at Cal.com."""
+    here = row(app_engine, appointment_id)
+    ledger = {booking["uid"]: booking for booking in simulator.ledger()}
+    there = ledger[here.calcom_v2_booking_id]
+    trail = _trail(ledger, there)
+    acts = [act["what"] for booking in trail for act in booking["history"]]
+    assert (here.moving_starts_at, here.moving_ends_at, here.sync_saga_id) == (None, None, None)
+    assert here.calcom_sync_status == ("cancelled" if operation == "cancel" else "synced")
+    if operation == "cancel":
+        assert (here.status, there["status"], acts.count("cancelled")) == ("cancelled", "cancelled", 1)
+        return
+    assert there["status"] == "accepted"
+    assert here.starts_at.isoformat(timespec="milliseconds") == there["start"].replace("Z", "+00:00")
+    if operation == "create":
+        assert (here.status, acts) == ("scheduled", ["created"])
+        assert there["metadata"][METADATA_KEY].endswith("/call_calcom")
+    if operation == "update":
+        assert here.location == there["location"] == data["location"]["place"]
+    if operation == "reschedule":
+        assert (here.status, here.starts_at) == ("rescheduled", data["start"])
+        assert (len(trail), acts.count("rescheduled")) == (2, 2), "the old one and the new one tell of one move"
+    standing = [booking for booking in ledger.values() if booking["status"] in ("accepted", "pending")]
+    assert sum(booking["attendees"][0]["email"] == there["attendees"][0]["email"] for booking in standing) == 1
+
+
+def _trail(ledger: dict[str, dict], booking: dict) -> list[dict]:
+    trail = [booking]
+    while (uid := trail[-1].get("rescheduledFromUid")) is not None:
+        trail.append(ledger[uid])
+    return trail
