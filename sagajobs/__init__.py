@@ -40,7 +40,13 @@ if TYPE_CHECKING:
         SagaNotFound,
         TransientError,
     )
-    from sagajobs.root import app, create_appointment, find_appointment, sync_appointment_to_calcom
+    from sagajobs.root import (
+        app,
+        book_composite,
+        create_appointment,
+        find_appointment,
+        sync_appointment_to_calcom,
+    )
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
@@ -75,6 +81,7 @@ __all__ = [
     "Slot",
     "TransientError",
     "app",
+    "book_composite",
     "create_appointment",
     "find_appointment",
     "step",

@@ -10,7 +10,7 @@ carries the key of no saga; once an appointment has it, it is followed like any 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,16 +20,20 @@ from sqlalchemy.orm import Session
 from sagajobs.booking.appointment import Appointment
 from sagajobs.booking.change import snapshot
 from sagajobs.booking.changes import change_of
+from sagajobs.booking.composite import CompositeBooking, CompositeBookingSaga, composite_request
 from sagajobs.booking.creation import AppointmentCreationSaga
 from sagajobs.booking.local import (
     assign_host,
     audit,
     find_or_create_customer,
     insert_appointment,
+    insert_composite,
     note_booking,
     read_appointment,
     slot_is_taken,
 )
+from sagajobs.booking.outside import make_booking
+from sagajobs.booking.request import Customer, Slot
 from sagajobs.booking.services import BookingServices
 from sagajobs.booking.sync import DONE, AppointmentSyncSaga
 from sagajobs.errors import InvalidInput, StepError, TransientError
@@ -43,7 +47,7 @@ def book_directly(database: Database, services: BookingServices, request: BaseMo
 
     Raises:
         InvalidInput: the request makes no sense; nothing was written.
-        SlotNotFree: the staff member is not free; nothing was written but the customer.
+        SlotNotFree: the staff member is not free; nothing was written.
         StepError: Cal.com refused, or did not answer; the appointment stands as `pending`.
     """
     # Never on record and never run: it lends its checks, its call and its adoption of a booking that exists.
@@ -55,19 +59,36 @@ def book_directly(database: Database, services: BookingServices, request: BaseMo
         appointment_id = insert_appointment(db, wanted, customer_id, saga_id=None)
     adopts = wanted.calcom_booking_uid is not None
     booking = (adopts and creation.find_booking(_key(appointment_id))) or creation.book_calcom(_key(appointment_id))
-    with Session(database.engine) as db, db.begin():
-        note_booking(db, appointment_id, booking)
-        try:
-            with db.begin_nested():
-                assign_host(db, appointment_id, booking["host"])
-        except IntegrityError as error:
-            if not slot_is_taken(error):
-                raise
-            log.warning("appointment %s: Cal.com's host is not free in our books, nobody is assigned", appointment_id)
-        _audit(db, services, "booked", appointment_id, uid=booking["uid"], adopted=booking["adopted"])
-    _forget(services, appointment_id)
+    _note(database, services, appointment_id, booking)
     with Session(database.engine) as db:
         return Appointment.load(db, appointment_id)
+
+
+def book_composite_directly(
+    database: Database,
+    services: BookingServices,
+    customer: Customer | Mapping[str, Any],
+    segments: Sequence[Slot | Mapping[str, Any]],
+) -> CompositeBooking:
+    """Book several appointments here and at Cal.com, without a saga, one after the other.
+
+    Raises:
+        InvalidInput: the request makes no sense; nothing was written.
+        SlotNotFree: a staff member is not free; nothing was written.
+        StepError: Cal.com refused a segment, or did not answer; those before it stand at both sides, and it and those
+            after it as `pending` here.
+    """
+    composite = CompositeBookingSaga("", CompositeBookingSaga.parse(composite_request(customer, segments)), {})
+    wanted = composite.input
+    with Session(database.engine) as db, db.begin():
+        composite.check(db)
+        customer_id, _ = find_or_create_customer(db, wanted.customer)
+        composite_id, made = insert_composite(db, wanted.segments, customer_id, saga_id=None)
+    for appointment_id, segment in zip(made, wanted.segments, strict=True):
+        booking = make_booking(services, _key(appointment_id), segment, wanted.customer)
+        _note(database, services, appointment_id, booking)
+    with Session(database.engine) as db:
+        return CompositeBooking.load(db, composite_id)
 
 
 def sync_directly(
@@ -107,6 +128,21 @@ def sync_directly(
     with Session(database.engine) as db:
         appointment = Appointment.load(db, appointment_id)
     return outcome | {"will_retry": False, "saga_id": None, "appointment": appointment}
+
+
+def _note(database: Database, services: BookingServices, appointment_id: int, booking: Mapping[str, Any]) -> None:
+    """Note on an appointment where it is booked, and with whom, if he is free in our books."""
+    with Session(database.engine) as db, db.begin():
+        note_booking(db, appointment_id, booking)
+        try:
+            with db.begin_nested():
+                assign_host(db, appointment_id, booking["host"])
+        except IntegrityError as error:
+            if not slot_is_taken(error):
+                raise
+            log.warning("appointment %s: Cal.com's host is not free in our books, nobody is assigned", appointment_id)
+        _audit(db, services, "booked", appointment_id, uid=booking["uid"], adopted=booking["adopted"])
+    _forget(services, appointment_id)
 
 
 def _key(appointment_id: int) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.composite import CompositeBooking, CompositeBookingSaga
 from sagajobs.booking.creation import AppointmentCreationSaga
-from sagajobs.booking.direct import book_directly, sync_directly
+from sagajobs.booking.direct import book_composite_directly, book_directly, sync_directly
+from sagajobs.booking.request import Customer, Slot
 from sagajobs.booking.services import BookingServices
 from sagajobs.booking.sync import AppointmentSyncSaga
 from sagajobs.saga import Database
@@ -73,6 +75,26 @@ class BookingFacade:
         if self.enabled.on:
             return AppointmentSyncSaga.run(appointment_id, operation, data)
         return sync_directly(self._database, self._services, appointment_id, operation, data)
+
+    def book_composite(
+        self, customer: Customer | Mapping[str, Any], segments: Sequence[Slot | Mapping[str, Any]]
+    ) -> CompositeBooking:
+        """Book several appointments here and at Cal.com: all of them, or none.
+
+        Args:
+            customer: a `Customer`, or a mapping that makes one.
+            segments: 2 to 10 `Slot`s, or mappings that make them.
+
+        Raises:
+            InvalidInput: it makes no sense; nothing was written.
+            SagaException: a segment failed, and all were undone.
+            SagaCompensationException: it failed and a person must look at it.
+            SagaNotFinished: it takes its time; the workers carry it on.
+            StepError: with the switch off instead of these three: a segment failed, and those before it stand.
+        """
+        if self.enabled.on:
+            return CompositeBookingSaga.run(customer, segments)
+        return book_composite_directly(self._database, self._services, customer, segments)
 
     def find_appointment(self, appointment_id: int) -> Appointment | None:
         """Return an appointment, None if there is none or it was deleted; from the cache if that has it."""

@@ -17,6 +17,7 @@ from sagajobs import (
     InvalidInput,
     PermanentError,
     SagaException,
+    book_composite,
     create_appointment,
     find_appointment,
     sync_appointment_to_calcom,
@@ -227,6 +228,46 @@ def test_off_a_change_that_cal_com_does_not_answer_is_made_once_at_the_most(off,
     assert failed["appointment"] == made
     assert len(simulator.standing()) == 1
     assert simulator.standing()[0]["uid"] != made.calcom_v2_booking_id
+
+
+# --- composite ---
+
+
+def composite(booking, *event_types: int) -> tuple[dict, list[dict]]:
+    """Return a customer and a segment for each event type, each at a time of its own."""
+    requests = [booking(event_type_id=number) for number in event_types]
+    customer = requests[0].pop("customer")
+    return customer, [{name: value for name, value in one.items() if name != "customer"} for one in requests]
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_composite_booking_is_the_same_with_and_without_a_saga(switch, booking, db, simulator, staff, value):
+    switch.turn(value, who="an operator", why="a test")
+    made = book_composite(*composite(booking, 1, 2, 3))
+    assert sagas(db) == int(value)
+    assert [one.status for one in made.appointments] == ["scheduled"] * 3
+    assert [one.staff_id for one in made.appointments] == staff[:3]
+    assert {one.calcom_v2_booking_id for one in made.appointments} == {one["uid"] for one in simulator.standing()}
+    rows = db.execute(text("SELECT composite_id, segment FROM appointments ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [(made.id, 0), (made.id, 1), (made.id, 2)]
+
+
+def test_off_a_segment_that_fails_leaves_the_others_as_they_are(off, booking, db, simulator):
+    """What is lost: all of them or none."""
+    customer, segments = composite(booking, 1, 2, 3)
+    simulator.book(event_type_id=2, start=segments[1]["start"].isoformat())
+    with pytest.raises(StepError, match="not available"):
+        book_composite(customer, segments)
+    rows = db.execute(text("SELECT status FROM appointments ORDER BY segment")).scalars().all()
+    assert rows == ["scheduled", "pending", "pending"]
+    assert len(simulator.standing()) == 2
+
+
+def test_off_a_composite_booking_that_makes_no_sense_is_refused(off, booking, db):
+    customer, segments = composite(booking, 1, 2)
+    with pytest.raises(InvalidInput, match="segments"):
+        book_composite(customer, segments[:1])
+    assert db.execute(text("SELECT count(*) FROM appointments")).scalar_one() == 0
 
 
 # --- the switch ---

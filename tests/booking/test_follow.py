@@ -12,6 +12,7 @@ from sagajobs import (
     AppointmentCreationSaga,
     AppointmentFollowSaga,
     AppointmentSyncSaga,
+    CompositeBookingSaga,
     InvalidInput,
     SagaException,
     SagaHandle,
@@ -345,6 +346,19 @@ def test_an_appointment_that_was_booked_by_a_later_saga_is_found_by_its_key(book
     assert take(told) is Taken.FOLLOWED
     AppointmentFollowSaga.engine.drive(AppointmentFollowSaga, latest(db).id)
     assert (row(2).calcom_v2_booking_id, row(1).calcom_v2_booking_id) == (last["uid"], first.calcom_v2_booking_id)
+
+
+def test_a_segment_of_a_composite_booking_is_found_by_its_number(booking, simulator, db, row):
+    first, second = (booking(event_type_id=number) for number in (1, 2))
+    customer = first.pop("customer")
+    del second["customer"]
+    made = CompositeBookingSaga.run(customer, [first, second]).appointments[1]
+    last = simulator.host("move", move(simulator, made, hours=3), start=later(made).isoformat())
+    told = webhook("BOOKING_RESCHEDULED", last["uid"], rescheduleUid="unheard-of", metadata=last["metadata"])
+    assert take(told) is Taken.FOLLOWED
+    AppointmentFollowSaga.engine.drive(AppointmentFollowSaga, latest(db).id)
+    assert row(made.id).calcom_v2_booking_id == last["uid"]
+    assert db.execute(text("SELECT count(*) FROM appointments WHERE status = 'rescheduled'")).scalar_one() == 1
 
 
 def test_a_webhook_about_a_sync_under_way_waits_for_it_and_finds_nothing_to_do(booked, simulator, db, row, monkeypatch):

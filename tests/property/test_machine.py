@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from sqlalchemy import text
 
-from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga
+from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga
 from sagajobs.booking import AppointmentFollowSaga, invariants
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.calcom.client import CalcomClient
@@ -33,7 +33,7 @@ from tests.support.fixtures import TABLES
 from tests.support.simulator import Simulator
 
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "150"))
-KINDS = (AppointmentCreationSaga, AppointmentSyncSaga, AppointmentFollowSaga)
+KINDS = (AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga, AppointmentFollowSaga)
 FIRST = (datetime.now(UTC) + timedelta(days=3)).replace(hour=8, minute=0, second=0, microsecond=0)
 CUSTOMERS = [
     {"name": f"Somebody {n}", "email": f"somebody{n}@secret.example", "time_zone": "Europe/Berlin"} for n in range(3)
@@ -50,8 +50,8 @@ EXPECTED = {
 ROUNDS = 80
 """Sweeps after which everything must be at rest: more than the attempts, probes and undos of the longest saga."""
 
-slots = st.integers(0, 4)
-event_types = st.sampled_from([1, 2, 7])
+slots = st.integers(0, 3)
+event_types = st.sampled_from([1, 7])
 index = st.integers(0, 1000)
 
 
@@ -70,6 +70,10 @@ class Bookings(RuleBasedStateMachine):
                 connection.execute(text(f"DELETE FROM {table}"))
             connection.execute(text("INSERT INTO staff (id, name, email, calcom_user_id) VALUES (1, 'S', 'h@x.y', 1)"))
         self.simulator.reset()
+        event_types = AppointmentCreationSaga.services.event_types
+        event_types.forget()
+        for number in (1, 7):  # known before Cal.com fails: that it is asked no more for some seconds is real time
+            event_types.get(number)
 
     # --- the web application ---
 
@@ -78,6 +82,14 @@ class Bookings(RuleBasedStateMachine):
         AppointmentCreationSaga.enqueue(
             {"customer": customer, **_slot(event_type, slot), "staff_id": 1 if staff else None}
         )
+
+    @rule(
+        which=st.lists(st.tuples(event_types, slots), min_size=2, max_size=3, unique=True),
+        customer=st.sampled_from(CUSTOMERS),
+    )
+    def combine(self, which: list, customer: dict) -> None:
+        with contextlib.suppress(InvalidInput):  # segments that overlap for one person
+            CompositeBookingSaga.enqueue(customer, [_slot(*one) for one in which])
 
     @rule(which=index, operation=st.sampled_from(["create", "update", "cancel", "reschedule"]), slot=slots)
     def change(self, which: int, operation: str, slot: int) -> None:
@@ -126,6 +138,10 @@ class Bookings(RuleBasedStateMachine):
             self.broker.double(which % len(self.broker.messages))
 
     @rule()
+    def work(self) -> None:
+        self.broker.drain()
+
+    @rule()
     def time_passes(self) -> None:
         self._let_time_pass()
         recover(self.engine)
@@ -144,8 +160,8 @@ class Bookings(RuleBasedStateMachine):
     # --- the verdict ---
 
     def teardown(self) -> None:
-        self.simulator.heal()
         self._settle()
+        self.simulator.heal()
         for number, uid in self._rows(f"SELECT id, calcom_v2_booking_id FROM appointments WHERE {STANDING}"):
             AppointmentFollowSaga.enqueue({"appointment_id": number, "booking_uid": uid, "seen": "reconciliation"})
         self._settle()

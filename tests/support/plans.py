@@ -53,11 +53,14 @@ FINISHED = (
 )
 """What does not concern the sweeps any more: `:n` sagas at their end, with four steps and events and an appointment."""
 
+FIRST_DUE = "00000000-0000-4000-8000-000000000001"
+
 DUE = (
     "INSERT INTO customers (name, email, time_zone) VALUES ('n', 'n@example.org', 'UTC')",
-    """
+    f"""
     INSERT INTO sagas (id, name, version, definition, state, input, next_at)
-    SELECT gen_random_uuid(), 'appointment_creation', 1, 'd', 'running', '{}', saga_now() - n * interval '1 s'
+    SELECT CASE n WHEN 1 THEN '{FIRST_DUE}' ELSE gen_random_uuid() END, 'appointment_creation', 1, 'd', 'running',
+        '{{}}', saga_now() - n * interval '1 s'
     FROM generate_series(1, :n) n
     """,
     """
@@ -138,6 +141,12 @@ def queries(due: int) -> list[Query]:
             engine.DUE,
             {"batch": due, "known": ["appointment_creation", ""], "nobody": 600.0},
             "ix_sagas_due",
+        ),
+        Query(
+            "recover: one saga taken up",
+            engine.TAKE_DUE,
+            {"id": FIRST_DUE, "stall_after": 15.0, "longest": 600.0},
+            "pk_saga_steps",
         ),
         Query(
             "review: cases to look at",
