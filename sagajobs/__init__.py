@@ -40,7 +40,13 @@ if TYPE_CHECKING:
         SagaNotFound,
         TransientError,
     )
-    from sagajobs.root import app, create_appointment, find_appointment
+    from sagajobs.root import (
+        app,
+        book_composite,
+        create_appointment,
+        find_appointment,
+        sync_appointment_to_calcom,
+    )
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
 
 __all__ = [
@@ -75,9 +81,11 @@ __all__ = [
     "Slot",
     "TransientError",
     "app",
+    "book_composite",
     "create_appointment",
     "find_appointment",
     "step",
+    "sync_appointment_to_calcom",
 ]
 
 _HOMES = ("sagajobs.errors", "sagajobs.saga", "sagajobs.booking", "sagajobs.root")

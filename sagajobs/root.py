@@ -153,6 +153,8 @@ engine = _engine(database, services)
 saga_enabled = Switch(database, SAGA_ENABLED, default=settings().saga_enabled)
 _facade = BookingFacade(database, services, saga_enabled)
 create_appointment = _facade.create_appointment
+sync_appointment_to_calcom = _facade.sync_appointment_to_calcom
+book_composite = _facade.book_composite
 find_appointment = _facade.find_appointment
 
 app = Celery("sagajobs", set_as_current=False)

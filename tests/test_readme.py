@@ -23,10 +23,16 @@ def test_use_it(capsys):
     assert "failed at step book_calcom (SlotTaken) and was undone" in fourth
 
 
+def test_mount_the_receiver():
+    names: dict = {"__name__": "readme"}
+    exec(compile(BLOCKS[1], "README.md", "exec"), names)  # noqa: S102 - that is the test
+    assert all(callable(names[name]) for name in ("handle_webhook", "webhook_asgi", "webhook_wsgi"))
+
+
 @pytest.mark.usefixtures("clean")
 def test_write_a_saga():
     names: dict = {"__name__": "readme"}
-    exec(compile(BLOCKS[1], "README.md", "exec"), names)  # noqa: S102 - that is the test
+    exec(compile(BLOCKS[2], "README.md", "exec"), names)  # noqa: S102 - that is the test
     try:
         results = names["ShippingSaga"].run({"order_id": 1})
     finally:
@@ -36,4 +42,4 @@ def test_write_a_saga():
 
 
 def test_there_are_no_other_blocks():
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3

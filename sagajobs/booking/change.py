@@ -14,8 +14,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.local import assign_host, slot_is_taken
+from sagajobs.booking.outside import METADATA_KEY, find_standing
 from sagajobs.booking.services import BookingServices
 from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.models import Booking
 from sagajobs.calcom.priority import Priority
 
 STANDING_HERE = ("pending", "scheduled", "confirmed", "rescheduled")
@@ -87,13 +89,13 @@ class Change(ABC, Generic[Data]):
     def call(self, key: str) -> dict[str, Any]:
         """Have Cal.com do it; return the booking (`seen`), and what it could not take or take back."""
 
+    @abstractmethod
     def find(self, key: str) -> dict[str, Any] | None:
         """Look whether it is done; return what `call` would have."""
-        return self.look(self.before["uid"], key)
 
-    @abstractmethod
-    def look(self, uid: str, key: str) -> dict[str, Any] | None:
-        """Look whether a booking, wherever it has been moved to, is as this change is to leave it."""
+    def find_made_by_hand(self, uid: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - it is our booking or none
+        """Look whether somebody has done it, who refers to booking `uid`."""
+        return self.find(key)
 
     # --- here ---
 
@@ -121,6 +123,15 @@ class Change(ABC, Generic[Data]):
     def _looking(self) -> CalcomClient:
         """The client of a probe: until it has looked, nobody knows what is booked."""
         return self.services.calcom.at(Priority.UNDO)
+
+    def _made_by_hand(self, uid: str, start: datetime, key: str) -> Booking | None:
+        """Return a booking that somebody has made for this appointment: of its kind, its customer and that time."""
+        booking = find_standing(self._looking, uid)
+        email = self.before["customer_email"].lower()
+        ours = any((person.email or "").lower() == email for person in booking.attendees)
+        wanted = booking.start == start and booking.event_type_id == self.before["event_type_id"]
+        # One with another key is another appointment's.
+        return booking if ours and wanted and booking.metadata.get(METADATA_KEY, key) == key else None
 
     def _assign_host(self, db: Session, booking: Mapping[str, Any]) -> None:
         """Follow Cal.com's choice of host where our books allow it; where not, the appointment stands all the same."""

@@ -21,7 +21,6 @@ from sagajobs.booking.errors import BookingGone, NotMoved
 from sagajobs.booking.local import change_appointment, note_booking, note_move
 from sagajobs.booking.outside import (
     LONGEST_TRAIL,
-    METADATA_KEY,
     STANDING,
     find_last,
     find_made,
@@ -100,12 +99,10 @@ class Creation(Change[CreateData]):
         found = find_made(self.services, key, self._slot, self._customer)
         return None if found is None else self._made(found)
 
-    def look(self, uid: str, key: str) -> dict[str, Any] | None:
-        """Look whether a booking that somebody else has made is the one that is wanted."""
-        booking = find_standing(self._looking, uid)
-        wanted = booking.start == self.starts_at and booking.event_type_id == self.before["event_type_id"]
-        # One that carries another key is another appointment's.
-        return self._made(seen(booking)) if wanted and booking.metadata.get(METADATA_KEY, key) == key else None
+    def find_made_by_hand(self, uid: str, key: str) -> dict[str, Any] | None:
+        """Look whether a booking that somebody has made is the one that is wanted."""
+        booking = self._made_by_hand(uid, self.starts_at, key)
+        return None if booking is None else self._made(seen(booking))
 
     def apply(self, db: Session, booking: Mapping[str, Any]) -> dict[str, Any]:
         """Note where it is booked, and with whom."""
@@ -161,11 +158,11 @@ class Update(Change[UpdateData]):
                 refused = True
         return self._changed(booking, refused=refused)
 
-    def look(self, uid: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - what it changes carries no key
+    def find(self, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - what it changes carries no key
         """Look whether location and guests read as wanted."""
         if not self._calls:
             return self._unchanged()
-        booking = find_standing(self._looking, uid)
+        booking = find_standing(self._looking, self.before["uid"])
         place = self.data.location
         done = not self._missing(booking) and (place is None or booking.location == place.place)
         return self._changed(booking, refused=False) if done else None
@@ -242,9 +239,9 @@ class Cancellation(Change[CancelData]):
                 raise CalcomUnavailable(f"booking {trail[-1]} is not to be seen (yet)") from None
             return self._cancelled(booking)
 
-    def look(self, uid: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - a cancel carries no key
+    def find(self, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - a cancel carries no key
         """Look whether the booking, wherever it has been moved to, is cancelled or declined."""
-        booking = find_last(self._looking, uid)
+        booking = find_last(self._looking, self.before["uid"])
         return None if booking.status in STANDING else self._cancelled(booking)
 
     def apply(self, db: Session, booking: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,10 +313,18 @@ class Move(Change[RescheduleData]):
                 return self._moved(moved)
         raise CalcomUnavailable(f"booking {self.before['uid']} is moved as often as it is looked for")
 
-    def look(self, uid: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - a move carries no key
-        """Look whether the old uid, or a new one, leads to a booking at the wanted time."""
-        booking = find_standing(self._looking, uid)
+    def find(self, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - a move carries no key
+        """Look whether the old uid leads to a booking at the wanted time."""
+        booking = find_standing(self._looking, self.before["uid"])
         return self._moved(booking) if booking.start == self.data.start else None
+
+    def find_made_by_hand(self, uid: str, key: str) -> dict[str, Any] | None:
+        """Look whether it was moved, or cancelled and booked anew for the wanted time."""
+        last = find_last(self._looking, self.before["uid"])
+        if last.status in STANDING:
+            return self.find(key)
+        booking = self._made_by_hand(uid, self.data.start, key)
+        return None if booking is None else self._moved(booking)
 
     def apply(self, db: Session, booking: Mapping[str, Any]) -> dict[str, Any]:
         """Note the new times and the new uid; the old slot is free."""

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.appointment import Appointment
@@ -20,7 +20,7 @@ from sagajobs.booking.local import (
     assign_host,
     audit,
     find_or_create_customer,
-    insert_appointment,
+    insert_composite,
     mark_for_review,
     note_booking,
     note_cancellation,
@@ -116,18 +116,7 @@ class CompositeBookingSaga(Saga):
     def create_appointments(self, db: Session) -> dict[str, Any]:
         """Insert all appointments as `pending`, in one transaction; each is ours until the end."""
         customer_id = self.results["create_customer"]["customer_id"]
-        composite_id = db.execute(
-            insert(composite_bookings)
-            .values(customer_id=customer_id, saga_id=self.id)
-            .returning(composite_bookings.c.id)
-        ).scalar_one()
-        segments = self.input.segments
-        for staff_id in sorted({segment.staff_id for segment in segments if segment.staff_id is not None}):
-            take_turns_for_staff(db, staff_id)
-        made = [
-            insert_appointment(db, segment, customer_id, self.id, composite_id=composite_id, segment=number)
-            for number, segment in enumerate(segments)
-        ]
+        composite_id, made = insert_composite(db, self.input.segments, customer_id, self.id)
         for appointment_id in made:
             self.lock(db, appointment_lock(appointment_id))
         return {"composite_id": composite_id, "appointment_ids": made}
@@ -287,7 +276,7 @@ class CompositeBookingSaga(Saga):
             InvalidInput: it makes no sense; nothing was written.
             IdempotencyConflict: the key was used with another request.
         """
-        return super().enqueue(_request(customer, segments), idempotency_key, session)
+        return super().enqueue(composite_request(customer, segments), idempotency_key, session)
 
     @classmethod
     def run(  # type: ignore[override]  # the arguments that SPEC 10 names
@@ -313,12 +302,15 @@ class CompositeBookingSaga(Saga):
             SagaNotFinished: patience ran out; the workers carry it on.
         """
         made: CompositeBooking = super().run(
-            _request(customer, segments), idempotency_key=idempotency_key, patience=patience
+            composite_request(customer, segments), idempotency_key=idempotency_key, patience=patience
         )
         return made
 
 
-def _request(customer: Customer | Mapping[str, Any], segments: Sequence[Slot | Mapping[str, Any]]) -> dict[str, Any]:
+def composite_request(
+    customer: Customer | Mapping[str, Any], segments: Sequence[Slot | Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the mapping that makes a `CompositeRequest` of what a caller gave."""
     parts = (customer, *segments)
     plain = [part.model_dump(warnings=False) if isinstance(part, BaseModel) else part for part in parts]
     return {"customer": plain[0], "segments": plain[1:]}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.composite import CompositeBooking, CompositeBookingSaga
 from sagajobs.booking.creation import AppointmentCreationSaga
-from sagajobs.booking.direct import book_directly
+from sagajobs.booking.direct import book_composite_directly, book_directly, sync_directly
+from sagajobs.booking.request import Customer, Slot
 from sagajobs.booking.services import BookingServices
+from sagajobs.booking.sync import AppointmentSyncSaga
 from sagajobs.saga import Database
 from sagajobs.saga.switches import Switch
 
@@ -50,6 +53,48 @@ class BookingFacade:
             made: Appointment = AppointmentCreationSaga.run(request)
             return made
         return book_directly(self._database, self._services, request)
+
+    def sync_appointment_to_calcom(
+        self, appointment_id: int, operation: str, data: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Change an appointment at Cal.com and here.
+
+        Args:
+            appointment_id: the appointment.
+            operation: create, update, cancel or reschedule.
+            data: what the operation takes (`sagajobs.booking.syncrequest`).
+
+        Returns:
+            As `AppointmentSyncSaga.run`. With the switch off `saga_id` is None, nothing will be tried again, and after
+            a failure nobody knows whether Cal.com has made the change all the same.
+
+        Raises:
+            InvalidInput: it makes no sense; nothing was written.
+            SagaCompensationException: critical: a person must look at it, the appointment is marked for it.
+        """
+        if self.enabled.on:
+            return AppointmentSyncSaga.run(appointment_id, operation, data)
+        return sync_directly(self._database, self._services, appointment_id, operation, data)
+
+    def book_composite(
+        self, customer: Customer | Mapping[str, Any], segments: Sequence[Slot | Mapping[str, Any]]
+    ) -> CompositeBooking:
+        """Book several appointments here and at Cal.com: all of them, or none.
+
+        Args:
+            customer: a `Customer`, or a mapping that makes one.
+            segments: 2 to 10 `Slot`s, or mappings that make them.
+
+        Raises:
+            InvalidInput: it makes no sense; nothing was written.
+            SagaException: a segment failed, and all were undone.
+            SagaCompensationException: it failed and a person must look at it.
+            SagaNotFinished: it takes its time; the workers carry it on.
+            StepError: with the switch off instead of these three: a segment failed, and those before it stand.
+        """
+        if self.enabled.on:
+            return CompositeBookingSaga.run(customer, segments)
+        return book_composite_directly(self._database, self._services, customer, segments)
 
     def find_appointment(self, appointment_id: int) -> Appointment | None:
         """Return an appointment, None if there is none or it was deleted; from the cache if that has it."""

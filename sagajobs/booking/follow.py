@@ -17,7 +17,15 @@ from sqlalchemy.orm import Session
 from sagajobs.booking.alignment import OVER, Sight, Standing, aligned, differences, look_up, shows
 from sagajobs.booking.compensation import DatabaseCompensationService
 from sagajobs.booking.errors import SlotNotFree
-from sagajobs.booking.local import appointment_lock, audit, slot_is_taken, staff_of_host, take_turns_for_staff
+from sagajobs.booking.local import (
+    appointment_lock,
+    audit,
+    mark_for_retry,
+    mark_for_review,
+    slot_is_taken,
+    staff_of_host,
+    take_turns_for_staff,
+)
 from sagajobs.booking.request import BookingUid
 from sagajobs.booking.schema import SLOT_FREE, appointments
 from sagajobs.booking.services import BookingServices
@@ -133,13 +141,7 @@ class AppointmentFollowSaga(Saga):
     @follow.degradation(retry=CONFLICT_RETRY)
     def mark_conflict(self, db: Session, error: dict[str, Any]) -> None:
         """Say on the appointment that it is not where its booking is, and on the audit trail why."""
-        marked = db.execute(
-            update(appointments)
-            .where(appointments.c.id == self.input.appointment_id, appointments.c.calcom_sync_status != "error")
-            .values(calcom_sync_status="error", updated_at=func.saga_now())
-            .returning(appointments.c.id)
-        ).first()
-        if marked is not None:
+        if mark_for_retry(db, self.input.appointment_id, self.id):
             self._audit(db, "appointment.not_followed", {"uid": self.sight.uid, "why": error["message"]})
 
     @step(
@@ -176,6 +178,10 @@ class AppointmentFollowSaga(Saga):
     def result(self, db: Session) -> dict[str, Any]:  # noqa: ARG002 - all is known
         """Return whether the appointment was changed."""
         return {"changed": self.changed}
+
+    def note_review(self, db: Session) -> None:
+        """Have the appointment show that a person must look at it."""
+        mark_for_review(db, self.input.appointment_id)
 
     def _row(self, db: Session, *, lock: bool = False) -> Row[Any] | None:
         columns = [appointments.c[name] for name in (*Standing._fields, "staff_id")]
@@ -235,7 +241,14 @@ class AppointmentFollowSaga(Saga):
             db.execute(
                 update(appointments)
                 .where(appointments.c.id == self.input.appointment_id)
-                .values(**changes, updated_at=func.saga_now())
+                # What a sync saga had left here when it was abandoned goes, too: nobody else is at work now.
+                .values(
+                    **changes,
+                    sync_saga_id=None,
+                    moving_starts_at=None,
+                    moving_ends_at=None,
+                    updated_at=func.saga_now(),
+                )
             )
 
     def _conflict(self, db: Session, row: Row[Any], changes: dict[str, Any], staff_id: int) -> str:

@@ -9,7 +9,7 @@ import uuid
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Row, and_, cast, or_, select
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.alignment import Standing, is_news
@@ -17,11 +17,12 @@ from sagajobs.booking.follow import AppointmentFollowSaga, Hint
 from sagajobs.booking.local import appointment_lock
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.booking.schema import appointments
+from sagajobs.booking.sync import AppointmentSyncSaga
 from sagajobs.calcom.models import timestamp
 from sagajobs.calcom.webhooks import Webhook
 from sagajobs.saga.declaration import base_and_item
 from sagajobs.saga.nudge import nudge
-from sagajobs.saga.schema import saga_locks
+from sagajobs.saga.schema import saga_locks, sagas
 
 
 class Taken(StrEnum):
@@ -82,7 +83,12 @@ def _appointment(db: Session, webhook: Webhook, ours: tuple[str, int] | None) ->
     uids = [uid for uid in (webhook.uid, webhook.reschedule_uid) if uid is not None]
     candidates: list[ColumnElement[bool]] = [appointments.c.calcom_v2_booking_id.in_(uids)]
     if ours is not None:
-        candidates.append(and_(appointments.c.saga_id == ours[0], appointments.c.segment == ours[1]))
+        saga_id, number = ours
+        candidates.append(and_(appointments.c.saga_id == saga_id, appointments.c.segment == number))
+        booked_later = select(cast(sagas.c.input["appointment_id"].astext, BigInteger)).where(
+            sagas.c.id == saga_id, sagas.c.name == AppointmentSyncSaga.name
+        )
+        candidates.append(appointments.c.id == booked_later.scalar_subquery())
     return db.execute(
         select(appointments.c.id, *(appointments.c[name] for name in Standing._fields))
         .where(or_(*candidates), appointments.c.deleted_at.is_(None))

@@ -5,7 +5,7 @@ Each function is part of a step's transaction and leaves the commit to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from sagajobs.booking.errors import SlotNotFree
 from sagajobs.booking.request import Customer, Slot
-from sagajobs.booking.schema import appointments, audit_log, customers, staff
+from sagajobs.booking.schema import appointments, audit_log, composite_bookings, customers, staff
 from sagajobs.calcom.models import BookingStatus
 
 SLOT_CONSTRAINT = "ex_appointments_slot"
@@ -160,6 +160,29 @@ def insert_appointment(db: Session, slot: Slot, customer_id: int, saga_id: str |
             raise SlotNotFree(f"staff member {slot.staff_id} is not free at that time") from None
         raise
     return number
+
+
+def insert_composite(
+    db: Session, segments: Sequence[Slot], customer_id: int, saga_id: str | None
+) -> tuple[int, list[int]]:
+    """Insert a composite booking with its appointments, all as `pending`.
+
+    Returns:
+        Its id, and the appointments' in the order of the segments.
+
+    Raises:
+        SlotNotFree: one of the staff members has another appointment at that time.
+    """
+    composite_id: int = db.scalars(
+        insert(composite_bookings).values(customer_id=customer_id, saga_id=saga_id).returning(composite_bookings.c.id)
+    ).one()
+    for staff_id in sorted({segment.staff_id for segment in segments if segment.staff_id is not None}):
+        take_turns_for_staff(db, staff_id)
+    made = [
+        insert_appointment(db, segment, customer_id, saga_id, composite_id=composite_id, segment=number)
+        for number, segment in enumerate(segments)
+    ]
+    return composite_id, made
 
 
 def slot_is_taken(error: IntegrityError) -> bool:

@@ -92,9 +92,7 @@ class AppointmentSyncSaga(Saga):
     @lock_appointment.compensation(when=lambda saga: not saga.idle)
     def revert_appointment(self, db: Session) -> dict[str, Any]:
         """Take the appointment back to the status on record; a slot that it was to be moved to is free again."""
-        return DatabaseCompensationService(self.services.actor).revert_appointment_status(
-            db, self._request.appointment_id, self._before, saga_id=self.id, reason="the saga was undone"
-        )
+        return self._revert(db, "the saga was undone")
 
     @step(
         external=True,
@@ -116,9 +114,11 @@ class AppointmentSyncSaga(Saga):
     @call_calcom.by_hand
     def take_over(self, uid: str) -> dict[str, Any]:
         """Take over what an operator has done at Cal.com, if the booking shows it."""
-        found = self._change(self._before).look(uid, f"{self.id}/call_calcom")
+        found = self._change(self._before).find_made_by_hand(uid, f"{self.id}/call_calcom")
         if found is None:
-            raise NothingToAdopt(f"booking {uid} does not show the change at Cal.com (yet)")
+            raise NothingToAdopt(
+                f"Cal.com does not show the change (yet), and booking {uid} is not what it would come to"
+            )
         return found
 
     @call_calcom.degradation(retry=SLOWLY)
@@ -126,12 +126,13 @@ class AppointmentSyncSaga(Saga):
         """Cal.com is away: mark the appointment for retry, and go on trying."""
         self._mark(db, error)
 
-    @step(when=lambda saga: "call_calcom" in saga.results)
+    @step(when=lambda saga: not saga.idle)
     def update_local(self, db: Session) -> dict[str, Any]:
-        """Have the appointment show what is true at Cal.com by now."""
-        change = self._change(self._before)
-        done = change.apply(db, self.results["call_calcom"])
-        self._audit(db, f"appointment.{_DONE[self._request.operation]}", **done)
+        """Have the appointment show what is true at Cal.com by now: the change, or none if an operator did without."""
+        if "call_calcom" not in self.results:
+            return self._revert(db, "an operator did without the change")
+        done = self._change(self._before).apply(db, self.results["call_calcom"])
+        self._audit(db, f"appointment.{DONE[self._request.operation]}", **done)
         return done
 
     @update_local.degradation(retry=SLOWLY)
@@ -139,7 +140,7 @@ class AppointmentSyncSaga(Saga):
         """Cal.com is right and our own row is behind: mark it for retry, never undo Cal.com."""
         self._mark(db, error)
 
-    @step(optional=True, when=lambda saga: "update_local" in saga.results)
+    @step(optional=True, when=lambda saga: not saga.idle)
     def invalidate_cache(self, db: Session) -> dict[str, Any]:  # noqa: ARG002 - the cache is not in the database
         """Have web applications read the appointment anew."""
         return DatabaseCompensationService(self.services.actor).invalidate_cache(
@@ -170,7 +171,7 @@ class AppointmentSyncSaga(Saga):
         """Return what `run` does."""
         called = self.results.get("call_calcom") or {"not_synced": [], "receipt": {}}
         return {
-            "success": True,
+            "success": self.idle or "call_calcom" in self.results,
             "will_retry": False,
             "saga_id": self.id,
             "appointment": Appointment.load(db, self._request.appointment_id),
@@ -196,9 +197,10 @@ class AppointmentSyncSaga(Saga):
         if record.state is SagaState.MANUAL_REVIEW_REQUIRED:
             return "needs us"
         if record.state is SagaState.COMPLETED:
-            if operation == SyncOperation.CANCEL:
+            called = record.results.get("call_calcom") or {}
+            if operation == SyncOperation.CANCEL and called:
                 return "cancelled"
-            return _standing(record, (record.results.get("call_calcom") or {}).get("status"))
+            return _standing(record, called.get("status"))
         if record.state is SagaState.COMPENSATED:
             return _standing(record, None)
         return "being cancelled" if operation == SyncOperation.CANCEL else "confirming"
@@ -291,6 +293,11 @@ class AppointmentSyncSaga(Saga):
     def _change(self, before: Mapping[str, Any]) -> Change[Any]:
         return change_of(self.services, self._request, before)
 
+    def _revert(self, db: Session, reason: str) -> dict[str, Any]:
+        return DatabaseCompensationService(self.services.actor).revert_appointment_status(
+            db, self._request.appointment_id, self._before, saga_id=self.id, reason=reason
+        )
+
     def _mark(self, db: Session, error: Mapping[str, Any]) -> None:
         if mark_for_retry(db, self._request.appointment_id, self.id):
             self._audit(db, "appointment.marked_for_retry", error=error["class"])
@@ -318,7 +325,7 @@ class AppointmentSyncSaga(Saga):
         }
 
 
-_DONE = {
+DONE = {
     SyncOperation.CREATE: "booked",
     SyncOperation.UPDATE: "updated",
     SyncOperation.CANCEL: "cancelled",
@@ -328,11 +335,14 @@ _DONE = {
 
 
 def _standing(record: SagaRecord, status: str | None) -> str:
-    """Return the customer's word for an appointment that stands, with Cal.com's status of its booking if it told."""
-    locked = record.results.get("lock_appointment") or record.steps["lock_appointment"].output
-    before = locked["before"] if locked else {"status": None, "uid": None}
-    if status is None:
-        status = BookingStatus.PENDING if before["status"] == "pending" else BookingStatus.ACCEPTED
-        if before["uid"] is None:
-            return "held"
-    return "confirmed" if status == BookingStatus.ACCEPTED else "confirming"
+    """Return the customer's word for an appointment as it stands, with its booking's status if the change told it."""
+    locked = record.steps["lock_appointment"].output
+    if locked is None:  # it was never this change's turn, so all that is known is what can be changed at all
+        return "held" if record.input["operation"] == SyncOperation.CREATE else "confirmed"
+    before = locked["before"]
+    if status is None and before["status"] in ("cancelled", "failed"):
+        return "cancelled"
+    if status is None and before["uid"] is None:
+        return "held"
+    pending = BookingStatus.PENDING if before["status"] == "pending" else BookingStatus.ACCEPTED
+    return "confirmed" if (status or pending) == BookingStatus.ACCEPTED else "confirming"

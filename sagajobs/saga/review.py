@@ -7,13 +7,12 @@ once the second one waits, finds the case closed, and is told by whom.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
-from sagajobs.errors import ClaimLost, DefinitionError, InvalidInput, RemedyRefused
+from sagajobs.errors import DefinitionError, InvalidInput, RemedyRefused
 from sagajobs.saga import cases, remedies
 from sagajobs.saga.cases import Case, Happening, check_open
 from sagajobs.saga.declaration import Step
@@ -22,8 +21,9 @@ from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.locks import Successor, release_locks
 from sagajobs.saga.operator import Signature, carry_on, next_look, signed
 from sagajobs.saga.records import SagaRecord
-from sagajobs.saga.remedies import Options, Remedy, Resolution, Situation, StepChange, Writes
-from sagajobs.saga.states import UNFINISHED, SagaState, StepState
+from sagajobs.saga.remedies import Options, Remedy, Situation, Writes
+from sagajobs.saga.settlement import Settlement
+from sagajobs.saga.states import SagaState
 from sagajobs.saga.store import Store, to_json
 
 if TYPE_CHECKING:
@@ -32,67 +32,10 @@ if TYPE_CHECKING:
 LONGEST_REFERENCE = 500
 """Characters of a reference to what was done by hand: an id or a URL."""
 
-_LOCK_STEPS = text("""
-    SELECT name FROM saga_steps
-    WHERE saga_id = CAST(:id AS uuid) AND (name = :step OR CAST(:step AS text) IS NULL)
-    ORDER BY position FOR NO KEY UPDATE
-""")
-"""The step in question or, if none is, all of them; whoever works on one is waited for."""
-
-_LOCK_SAGA = text("SELECT id FROM sagas WHERE id = CAST(:id AS uuid) FOR NO KEY UPDATE")
-
 _SEE = text("""
     SELECT g.open_steps, s.error, s.output FROM sagas g LEFT JOIN saga_steps s ON s.saga_id = g.id AND s.name = :step
     WHERE g.id = CAST(:id AS uuid)
 """)
-
-_CHANGE_STEP = text("""
-    UPDATE saga_steps SET
-        state = :to, fence = fence + 1, owner = NULL, lease_until = NULL, due_at = NULL, absences = 0,
-        absent_since = NULL,
-        attempts = CASE WHEN :fresh AND :to <> 'undo_failed' THEN 0 ELSE attempts END,
-        undo_attempts = CASE WHEN :fresh THEN 0 ELSE undo_attempts END,
-        probes = CASE WHEN :fresh THEN 0 ELSE probes END,
-        output = coalesce(CAST(:output AS jsonb), output),
-        receipt = coalesce(CAST(:receipt AS jsonb), receipt),
-        error = CASE
-            WHEN NOT :settled THEN error
-            WHEN CAST(error->>'in_doubt' AS boolean) AND :to IN ('waiting', 'running')
-            THEN error - 'attempt' - 'refused' END,
-        finished_at = CASE WHEN :to = 'done' THEN coalesce(finished_at, saga_now()) ELSE finished_at END
-    WHERE saga_id = CAST(:id AS uuid) AND name = :step AND state = :was
-""")
-"""Change a step that nobody works on, under its lock; the fence keeps out whoever still thinks that it is his.
-
-Its error goes with what it was about (`:settled`), but for the word that an earlier attempt may stand.
-"""
-
-_SETTLE = text("""
-    UPDATE sagas SET
-        state = :to, stage = :stage, open_steps = :open_steps, hints = 0, updated_at = saga_now(),
-        error = CASE WHEN :forward THEN NULL ELSE coalesce(error, CAST(:error AS jsonb)) END,
-        next_at = saga_now() + make_interval(secs => :next_in),
-        ended_at = CASE WHEN :ends THEN saga_now() END
-    WHERE id = CAST(:id AS uuid) AND state = 'manual_review_required' AND ended_at IS NULL
-""")
-
-_CLOSE = text("""
-    UPDATE review_cases SET closed_at = saga_now(), closed_by = :who, resolution = :remedy, why = :why
-    WHERE id = :case AND closed_at IS NULL
-""")
-
-_HISTORY = text("""
-    INSERT INTO saga_events (saga_id, event, step, fence, detail)
-    SELECT CAST(:id AS uuid), :event, :step, (
-        SELECT fence FROM saga_steps WHERE saga_id = CAST(:id AS uuid) AND name = :step), CAST(:detail AS jsonb)
-""")
-
-_ASK_AGAIN = text("""
-    INSERT INTO review_cases (saga_id, step, reason, evidence, was, urgent_at)
-    SELECT s.saga_id, s.name, 'failed past the pivot', jsonb_build_object('error', s.error), 'running', g.useful_until
-    FROM saga_steps s JOIN sagas g ON g.id = s.saga_id WHERE g.id = CAST(:id AS uuid) AND s.name = :step
-""")
-"""Open another case for a step that failed beside the one in question, which nobody was asked about."""
 
 _ENDINGS = {
     SagaState.COMPLETED: Lifecycle.SAGA_COMPLETED,
@@ -284,20 +227,18 @@ class ReviewDesk:
             resolution = remedies.decide(opened.situation, remedy)
             if remedy is Remedy.RETRY and resolution.writes is not None:
                 result = opened.output
+            settlement = Settlement(connection, opened.case)
             for change in resolution.changes:
-                self._change(connection, saga.id, change, result, receipt)
+                settlement.change(change, result, receipt)
             if resolution.writes is not None:
                 self._write_locally(connection, opened, resolution.writes, result, receipt)
-            self._move(connection, opened, resolution)
-            closed = {"case": number, "who": signature.who, "why": signature.why, "remedy": remedy}
-            connection.execute(_CLOSE, closed)
+            settlement.move(resolution, next_in=next_look(self._engine))
+            settlement.close(resolution, signature)
             said = signature.detail(case=number, remedy=remedy, was=opened.case.was, now=resolution.to)
             detail = said if reference is None else {**said, "reference": reference}
-            self._note(connection, saga.id, Lifecycle.REVIEW_CLOSED, opened.case.step, detail)
-            if resolution.ask_about is not None:
-                connection.execute(_ASK_AGAIN, {"id": saga.id, "step": resolution.ask_about})
+            settlement.note(Lifecycle.REVIEW_CLOSED, opened.case.step, detail)
             if resolution.ends:
-                self._note(connection, saga.id, _ENDINGS[resolution.to])
+                settlement.note(_ENDINGS[resolution.to])
                 successors = release_locks(connection, saga.id)
         emit(Lifecycle.REVIEW_CLOSED, saga=saga.name, saga_id=saga.id, step=opened.case.step)
         if resolution.ends:
@@ -310,8 +251,7 @@ class ReviewDesk:
         """Lock what a remedy changes, in the engine's order, and read it afterwards: what was read before is old."""
         found = cases.case(connection, number)
         check_open(found)
-        connection.execute(_LOCK_STEPS, {"id": found.saga_id, "step": found.step})
-        connection.execute(_LOCK_SAGA, {"id": found.saga_id})
+        Settlement(connection, found).lock()
         found = cases.case(connection, number)
         check_open(found)
         return self._judge(connection, found)
@@ -336,26 +276,6 @@ class ReviewDesk:
         )
         return Opened(found, situation, kind, step, seen.output)
 
-    def _change(self, connection: Connection, saga_id: str, change: StepChange, result: Any, receipt: Any) -> None:
-        was = change.was
-        for to in change.path or (change.was,):
-            changed = connection.execute(
-                _CHANGE_STEP,
-                {
-                    "id": saga_id,
-                    "step": change.name,
-                    "was": was,
-                    "to": to,
-                    "fresh": change.fresh,
-                    "settled": bool(change.path) or was is StepState.DONE,
-                    "output": json.dumps(result) if to is StepState.DONE and result is not None else None,
-                    "receipt": json.dumps(receipt) if to is StepState.UNDONE and receipt is not None else None,
-                },
-            )
-            if changed.rowcount != 1:
-                raise ClaimLost(f"saga {saga_id}: step {change.name} is not {was} any more")
-            was = to
-
     def _write_locally(self, connection: Connection, opened: Opened, writes: Writes, result: Any, receipt: Any) -> None:
         """Make the local writes that belong to what was done or undone, in the same transaction."""
         step = opened.step
@@ -375,34 +295,6 @@ class ReviewDesk:
                 f"case {opened.case.number}: the local writes of {note.__name__} are refused "
                 f"({type(error).__name__}); nothing was changed"
             ) from error
-
-    def _move(self, connection: Connection, opened: Opened, resolution: Resolution) -> None:
-        goes_on = resolution.to in UNFINISHED
-        turned = resolution.to is SagaState.COMPENSATING and not opened.situation.backward
-        error = {"step": opened.case.step, "class": "UndoneByHand", "message": "undone by hand", "kind": "permanent"}
-        moved = connection.execute(
-            _SETTLE,
-            {
-                "id": opened.case.saga_id,
-                "error": json.dumps(error) if turned else None,
-                "to": resolution.to,
-                "stage": resolution.stage,
-                "open_steps": resolution.open_steps,
-                "forward": resolution.to in (SagaState.RUNNING, SagaState.COMPLETED),
-                "next_in": next_look(self._engine) if goes_on else None,
-                "ends": resolution.ends,
-            },
-        )
-        if moved.rowcount != 1:
-            raise ClaimLost(f"saga {opened.case.saga_id} does not wait for a person any more")
-
-    def _note(
-        self, connection: Connection, saga_id: str, event: Lifecycle, step: str | None = None, detail: Any = None
-    ) -> None:
-        connection.execute(
-            _HISTORY,
-            {"id": saga_id, "event": event, "step": step, "detail": None if detail is None else json.dumps(detail)},
-        )
 
 
 def _unknown(kind: type[Saga] | None, saga: SagaRecord) -> str | None:

@@ -8,11 +8,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, event, text
 
-from sagajobs import InvalidInput, PermanentError, SagaException, create_appointment, find_appointment
+from sagajobs import (
+    InvalidInput,
+    PermanentError,
+    SagaException,
+    book_composite,
+    create_appointment,
+    find_appointment,
+    sync_appointment_to_calcom,
+)
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.direct import book_directly
 from sagajobs.errors import StepError
@@ -168,6 +177,97 @@ def test_with_a_saga_a_failure_is_undone(switch, booking, db, simulator):
     with pytest.raises(SagaException):
         create_appointment(request)
     assert db.execute(text("SELECT status FROM appointments")).scalar_one() == "failed"
+
+
+# --- changes ---
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_an_appointment_is_moved_and_cancelled_the_same_with_and_without_a_saga(
+    switch, booking, db, simulator, staff, value
+):
+    made = create_appointment(booking())
+    switch.turn(value, who="an operator", why="a test")
+    before = sagas(db)
+    start = made.starts_at + timedelta(hours=5)
+    moved = sync_appointment_to_calcom(made.id, "reschedule", {"start": start})
+    assert (moved["success"], moved["will_retry"], moved["saga_id"] is not None) == (True, False, value)
+    assert (moved["appointment"].status, moved["appointment"].starts_at) == ("rescheduled", start)
+    assert moved["appointment"].calcom_v2_booking_id != made.calcom_v2_booking_id
+    assert find_appointment(made.id) == moved["appointment"]
+    gone = sync_appointment_to_calcom(made.id, "cancel", {"reason": "ill"})
+    assert gone["success"] is True
+    assert (gone["appointment"].status, gone["appointment"].calcom_sync_status) == ("cancelled", "cancelled")
+    assert find_appointment(made.id).status == "cancelled"
+    again = sync_appointment_to_calcom(made.id, "cancel")
+    assert again["success"] is True, "asked for twice, it is done once"
+    assert simulator.standing() == []
+    assert sagas(db) - before == (3 if value else 0)
+    actions = [row.action for row in db.execute(text("SELECT action FROM audit_log ORDER BY id"))]
+    assert actions == ["appointment.booked", "appointment.rescheduled", "appointment.cancelled"]
+
+
+def test_off_a_change_that_makes_no_sense_is_refused(off, booking, db):
+    made = create_appointment(booking())
+    with pytest.raises(InvalidInput, match="operation"):
+        sync_appointment_to_calcom(made.id, "explode")
+    with pytest.raises(InvalidInput, match="no appointment 4711"):
+        sync_appointment_to_calcom(4711, "cancel")
+    with pytest.raises(InvalidInput, match="past"):
+        sync_appointment_to_calcom(made.id, "reschedule", {"start": made.starts_at - timedelta(days=9)})
+
+
+def test_off_a_change_that_cal_com_does_not_answer_is_made_once_at_the_most(off, booking, simulator):
+    """Moved, and the answer lost: with a saga the new booking is found; here the appointment stays behind."""
+    made = create_appointment(booking())
+    simulator.fault("reschedule", "http_500", "after", count=1)
+    start = made.starts_at + timedelta(hours=5)
+    failed = sync_appointment_to_calcom(made.id, "reschedule", {"start": start})
+    assert (failed["success"], failed["will_retry"], failed["saga_id"]) == (False, False, None)
+    assert "\n" not in failed["error"]
+    assert failed["appointment"] == made
+    assert len(simulator.standing()) == 1
+    assert simulator.standing()[0]["uid"] != made.calcom_v2_booking_id
+
+
+# --- composite ---
+
+
+def composite(booking, *event_types: int) -> tuple[dict, list[dict]]:
+    """Return a customer and a segment for each event type, each at a time of its own."""
+    requests = [booking(event_type_id=number) for number in event_types]
+    customer = requests[0].pop("customer")
+    return customer, [{name: value for name, value in one.items() if name != "customer"} for one in requests]
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_composite_booking_is_the_same_with_and_without_a_saga(switch, booking, db, simulator, staff, value):
+    switch.turn(value, who="an operator", why="a test")
+    made = book_composite(*composite(booking, 1, 2, 3))
+    assert sagas(db) == int(value)
+    assert [one.status for one in made.appointments] == ["scheduled"] * 3
+    assert [one.staff_id for one in made.appointments] == staff[:3]
+    assert {one.calcom_v2_booking_id for one in made.appointments} == {one["uid"] for one in simulator.standing()}
+    rows = db.execute(text("SELECT composite_id, segment FROM appointments ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [(made.id, 0), (made.id, 1), (made.id, 2)]
+
+
+def test_off_a_segment_that_fails_leaves_the_others_as_they_are(off, booking, db, simulator):
+    """What is lost: all of them or none."""
+    customer, segments = composite(booking, 1, 2, 3)
+    simulator.book(event_type_id=2, start=segments[1]["start"].isoformat())
+    with pytest.raises(StepError, match="not available"):
+        book_composite(customer, segments)
+    rows = db.execute(text("SELECT status FROM appointments ORDER BY segment")).scalars().all()
+    assert rows == ["scheduled", "pending", "pending"]
+    assert len(simulator.standing()) == 2
+
+
+def test_off_a_composite_booking_that_makes_no_sense_is_refused(off, booking, db):
+    customer, segments = composite(booking, 1, 2)
+    with pytest.raises(InvalidInput, match="segments"):
+        book_composite(customer, segments[:1])
+    assert db.execute(text("SELECT count(*) FROM appointments")).scalar_one() == 0
 
 
 # --- the switch ---

@@ -8,7 +8,15 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from sagajobs import AppointmentCreationSaga, AppointmentFollowSaga, InvalidInput, SagaException, SagaHandle
+from sagajobs import (
+    AppointmentCreationSaga,
+    AppointmentFollowSaga,
+    AppointmentSyncSaga,
+    CompositeBookingSaga,
+    InvalidInput,
+    SagaException,
+    SagaHandle,
+)
 from sagajobs.booking.appointment import Appointment
 from sagajobs.booking.inbound import Taken, take
 from sagajobs.booking.outside import METADATA_KEY
@@ -233,7 +241,8 @@ def test_a_move_onto_another_appointment_that_stays_is_a_persons_question(booked
     uid = move(simulator, first)
     with pytest.raises(SagaException, match="manual review"):
         follow(first, uid, "BOOKING_RESCHEDULED")
-    assert (row(1).calcom_sync_status, row(1).calcom_v2_booking_id) == ("error", first.calcom_v2_booking_id)
+    assert row(1).calcom_sync_status == "manual_review_required"
+    assert row(1).calcom_v2_booking_id == first.calcom_v2_booking_id
     case = db.execute(text("SELECT * FROM review_cases")).one()
     said = case.evidence["error"]["message"]
     assert f"appointment 1 was moved at Cal.com to {later(first).isoformat()}" in said
@@ -318,6 +327,57 @@ def test_a_move_whose_forerunner_was_lost_finds_the_appointment_by_our_key(booke
     assert take(told) is Taken.FOLLOWED
     AppointmentFollowSaga.engine.drive(AppointmentFollowSaga, latest(db).id)
     assert (row().calcom_v2_booking_id, row().starts_at) == (last["uid"], later(made))
+
+
+def test_an_appointment_that_was_booked_by_a_later_saga_is_found_by_its_key(booked, booking, simulator, db, row):
+    """Its booking carries the key of the saga that synced it, not of the one that made it."""
+    first = booked()
+    with AppointmentFollowSaga.engine.database.transaction() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO appointments (customer_id, event_type_id, starts_at, ends_at) "
+                "VALUES (1, 2, :start, CAST(:start AS timestamptz) + interval '30 min')"
+            ),
+            {"start": first.starts_at},
+        )
+    second = AppointmentSyncSaga.run(2, "create")["appointment"]
+    last = simulator.host("move", move(simulator, second, hours=3), start=later(second).isoformat())
+    told = webhook("BOOKING_RESCHEDULED", last["uid"], rescheduleUid="unheard-of", metadata=last["metadata"])
+    assert take(told) is Taken.FOLLOWED
+    AppointmentFollowSaga.engine.drive(AppointmentFollowSaga, latest(db).id)
+    assert (row(2).calcom_v2_booking_id, row(1).calcom_v2_booking_id) == (last["uid"], first.calcom_v2_booking_id)
+
+
+def test_a_segment_of_a_composite_booking_is_found_by_its_number(booking, simulator, db, row):
+    first, second = (booking(event_type_id=number) for number in (1, 2))
+    customer = first.pop("customer")
+    del second["customer"]
+    made = CompositeBookingSaga.run(customer, [first, second]).appointments[1]
+    last = simulator.host("move", move(simulator, made, hours=3), start=later(made).isoformat())
+    told = webhook("BOOKING_RESCHEDULED", last["uid"], rescheduleUid="unheard-of", metadata=last["metadata"])
+    assert take(told) is Taken.FOLLOWED
+    AppointmentFollowSaga.engine.drive(AppointmentFollowSaga, latest(db).id)
+    assert row(made.id).calcom_v2_booking_id == last["uid"]
+    assert db.execute(text("SELECT count(*) FROM appointments WHERE status = 'rescheduled'")).scalar_one() == 1
+
+
+def test_a_webhook_about_a_sync_under_way_waits_for_it_and_finds_nothing_to_do(booked, simulator, db, row, monkeypatch):
+    """It comes before the answer to our own move, as Cal.com tells first and answers then."""
+    made, told = booked(), []
+
+    def during(point, saga_id, step):
+        if point is faultpoints.Point.AFTER_CALL and step == "call_calcom":
+            (there,) = simulator.standing()
+            told.append(take(webhook("BOOKING_RESCHEDULED", there["uid"], rescheduleUid=made.calcom_v2_booking_id)))
+
+    monkeypatch.setattr(faultpoints, "_hook", during)
+    AppointmentSyncSaga.run(made.id, "reschedule", {"start": later(made)})
+    assert told == [Taken.FOLLOWED]
+    before = row()
+    AppointmentFollowSaga.engine.drive(AppointmentFollowSaga, latest(db).id)
+    assert latest(db).result() == {"changed": False}
+    assert row() == before
+    assert before.status == "rescheduled"
 
 
 def test_a_webhook_tells_a_saga_in_doubt_to_look_now(booking, simulator, db, monkeypatch):

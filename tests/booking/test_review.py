@@ -6,8 +6,9 @@ import contextlib
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
-from sagajobs import AppointmentCreationSaga, RemedyRefused, SagaHandle
+from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, RemedyRefused, SagaHandle
 from sagajobs.booking.errors import NothingToAdopt
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.errors import EffectGone, RehearsalOver
@@ -240,3 +241,52 @@ def test_a_rehearsed_client_reads_and_never_changes(app_engine, simulator, db, b
         }
     ]
     assert len(simulator.standing()) == 1
+
+
+# --- a change of an appointment ---
+
+
+@pytest.fixture
+def change_in_doubt(app_engine, booking, simulator, db, monkeypatch):
+    """Cancelled at Cal.com and not answered, and no look was answered either."""
+    step = AppointmentSyncSaga.definition.step("call_calcom")
+    monkeypatch.setattr(step, "finder", replace(step.finder, over=0.05, retry=BRIEF))
+    made = AppointmentCreationSaga.run(booking())
+    handle = record(AppointmentSyncSaga, {"appointment_id": made.id, "operation": "cancel", "data": {}})
+    simulator.fault("cancel", "timeout", "after", count=1)
+    simulator.fault("get", "http_503", "before", count=2)
+    app_engine.drive(AppointmentSyncSaga, handle.id)
+    assert handle.status() == "manual_review_required"
+    return handle, made
+
+
+def test_a_change_in_doubt_is_found_by_a_look(app_engine, simulator, change_in_doubt):
+    handle, _ = change_in_doubt
+    prospect = said(app_engine, handle, Remedy.RETRY)
+    assert [(act.step, act.act, act.calls) for act in prospect.follows] == [("call_calcom", "look", ())]
+    assert "it finds it now" in prospect.follows[0].says
+    app_engine.review.retry(app_engine.review.of(handle.id).number, **SIGNED)
+    app_engine.drive(AppointmentSyncSaga, handle.id)
+    assert handle.status() == "completed"
+    assert handle.result()["appointment"].status == "cancelled"
+
+
+def test_a_change_done_by_hand_is_caught_up_with_here(app_engine, simulator, change_in_doubt):
+    handle, made = change_in_doubt
+    prospect = said(app_engine, handle, Remedy.MARK_DONE, reference=made.calcom_v2_booking_id)
+    assert [(act.step, act.external) for act in prospect.follows] == [("update_local", False)]
+    number = app_engine.review.of(handle.id).number
+    app_engine.review.mark_done(number, reference=made.calcom_v2_booking_id, **SIGNED)
+    app_engine.drive(AppointmentSyncSaga, handle.id)
+    assert (handle.status(), handle.result()["appointment"].status) == ("completed", "cancelled")
+
+
+def test_a_change_that_did_not_come_about_has_what_was_reserved_for_it_taken_back(
+    app_engine, simulator, db, change_in_doubt
+):
+    handle, _ = change_in_doubt
+    app_engine.review.mark_undone(app_engine.review.of(handle.id).number, **SIGNED)
+    app_engine.drive(AppointmentSyncSaga, handle.id)
+    assert handle.status() == "compensated"
+    row = db.execute(text("SELECT status, calcom_sync_status FROM appointments")).one()
+    assert (row.status, row.calcom_sync_status) == ("scheduled", "synced"), "as it stood before"

@@ -257,3 +257,31 @@ def test_every_retry_leaves_what_a_prediction_can_learn_from(throwaway, db):
         assert row.detail["delay"] > 0
     (outcome,) = events(db, handle, "step_completed")
     assert outcome.attempt == 3
+
+
+NOTE = "INSERT INTO test_local (saga_id, step) VALUES (:id, 'noted')"
+
+
+def test_the_application_s_own_tables_show_that_a_person_is_asked(throwaway, world, db):
+    def note(self, db) -> None:
+        db.execute(text(NOTE), {"id": self.id})
+
+    kind = throwaway.kind(**past_the_pivot(failing(100, TransientError("no"))), note_review=note)
+    handle = record(kind, {})
+    assert throwaway.sweep(handle) == "manual_review_required"
+    assert world.local(handle.id) == ["marked"] * SLOWLY.max_attempts + ["noted"]
+
+
+def test_a_person_is_asked_even_if_those_tables_take_nothing(throwaway, world, db, caplog):
+    def note(self, db) -> None:
+        db.execute(text(NOTE), {"id": self.id})
+        db.execute(text("SELECT 1 / 0"))
+
+    kind = throwaway.kind(**past_the_pivot(failing(100, TransientError("no"))), note_review=note)
+    handle = record(kind, {})
+    assert throwaway.sweep(handle) == "manual_review_required"
+    assert "noted" not in world.local(handle.id)
+    assert db.execute(text("SELECT count(*) FROM review_cases")).scalar_one() == 1
+    (said,) = [one for one in caplog.records if one.name == "sagajobs.saga.act"]
+    assert said.levelname == "CRITICAL"
+    assert handle.id in said.message

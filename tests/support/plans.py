@@ -12,7 +12,7 @@ from sqlalchemy import Connection, TextClause, text
 from sagajobs.booking import reconcile
 from sagajobs.saga import statements as engine
 from sagajobs.saga.sweeps import statements as sweeps
-from sagajobs.saga.sweeps.review import FIRST_LOOK, LEAST, LONGEST_SILENCE, NEAR, RESPONSE
+from sagajobs.saga.sweeps.review import LONGEST_SILENCE
 
 FINISHED = (
     # Ended in the last 80 days: younger than what is purged.
@@ -53,11 +53,14 @@ FINISHED = (
 )
 """What does not concern the sweeps any more: `:n` sagas at their end, with four steps and events and an appointment."""
 
+FIRST_DUE = "00000000-0000-4000-8000-000000000001"
+
 DUE = (
     "INSERT INTO customers (name, email, time_zone) VALUES ('n', 'n@example.org', 'UTC')",
-    """
+    f"""
     INSERT INTO sagas (id, name, version, definition, state, input, next_at)
-    SELECT gen_random_uuid(), 'appointment_creation', 1, 'd', 'running', '{}', saga_now() - n * interval '1 s'
+    SELECT CASE n WHEN 1 THEN '{FIRST_DUE}' ELSE gen_random_uuid() END, 'appointment_creation', 1, 'd', 'running',
+        '{{}}', saga_now() - n * interval '1 s'
     FROM generate_series(1, :n) n
     """,
     """
@@ -131,7 +134,7 @@ class Query:
 def queries(due: int) -> list[Query]:
     """Return what the sweeps ask for, in batches of `due`."""
     day = datetime.now(UTC) + timedelta(days=200) - timedelta(minutes=5)
-    alerts = {"response": RESPONSE, "near": NEAR}
+    alerts = {"response": engine.RESPONSE_TIME, "near": engine.URGENT_BEFORE, "longest": LONGEST_SILENCE}
     return [
         Query(
             "recover: due sagas",
@@ -140,16 +143,19 @@ def queries(due: int) -> list[Query]:
             "ix_sagas_due",
         ),
         Query(
+            "recover: one saga taken up",
+            engine.TAKE_DUE,
+            {"id": FIRST_DUE, "stall_after": 15.0, "longest": 600.0},
+            "pk_saga_steps",
+        ),
+        Query(
             "review: cases to look at",
             sweeps.CASES_DUE,
-            {"batch": due, "known": ["appointment_creation", ""], "first": FIRST_LOOK},
+            {"batch": due, "known": ["appointment_creation", ""]},
             OPEN_CASES,
         ),
-        Query("review: alerts to put off", sweeps.ARM_ALERTS, {**alerts, "least": LEAST}, OPEN_CASES),
         Query("review: cases overdue", sweeps.OVERDUE, {"batch": due}, OPEN_CASES),
-        Query(
-            "review: one alert", sweeps.TAKE_OVERDUE, {"id": 1, "longest": LONGEST_SILENCE, **alerts}, "pk_review_cases"
-        ),
+        Query("review: one alert", sweeps.TAKE_OVERDUE, {"id": 1, **alerts}, "pk_review_cases"),
         Query("purge: one batch", sweeps.PURGE, {"days": 90, "batch": due, "sweep": "purge"}, "ix_sagas_ended"),
         Query(
             "reconcile: a day's appointments",

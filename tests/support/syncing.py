@@ -66,19 +66,47 @@ def unbooked(booking, staff, app_engine):
 
 
 @pytest.fixture
+def planted(booking, unbooked, simulator, app_engine):
+    """Make booked appointments without a saga: for tests that want very many."""
+
+    def make() -> Appointment:
+        appointment = unbooked()
+        with app_engine.database.transaction() as connection:
+            email = connection.execute(
+                text("SELECT email FROM customers WHERE id = :id"), {"id": appointment.customer_id}
+            ).scalar_one()
+            there = simulator.book(
+                event_type_id=appointment.event_type_id, start=appointment.starts_at.isoformat(), email=email
+            )
+            connection.execute(
+                text(
+                    "UPDATE appointments SET calcom_v2_booking_id = :uid, status = 'scheduled', "
+                    "calcom_sync_status = 'synced' WHERE id = :id"
+                ),
+                {"uid": there["uid"], "id": appointment.id},
+            )
+        return row(app_engine, appointment.id)
+
+    return make
+
+
+def change(appointment, operation: str) -> dict:
+    """Return the data to do an operation with."""
+    return {
+        "create": {},
+        "update": {"location": {"type": "address", "place": "Private Street 1"}},
+        "cancel": {"reason": "ill"},
+        "reschedule": {"start": appointment.starts_at + LATER},
+    }[operation]
+
+
+@pytest.fixture
 def subject(booked, unbooked):
     """Make what an operation can be done to, and the data to do it with."""
 
     def make(operation: str) -> tuple[Appointment, dict]:
-        if operation == "create":
-            return unbooked(), {}
-        appointment = booked()
-        data = {
-            "update": {"location": {"type": "address", "place": "Private Street 1"}},
-            "cancel": {"reason": "ill"},
-            "reschedule": {"start": appointment.starts_at + LATER},
-        }
-        return appointment, data[operation]
+        appointment = unbooked() if operation == "create" else booked()
+        return appointment, change(appointment, operation)
 
     return make
 
