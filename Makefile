@@ -9,7 +9,10 @@ TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
 TEST_REDIS_URL ?= redis://127.0.0.1:6379/13
 TEST_BROKER_URLS ?= redis://127.0.0.1:6379/12 amqp://guest:guest@127.0.0.1:5672//
 
-.PHONY: help install demo up test test-servers bench check format clean
+# Random histories that `make chaos` tries.
+CHAOS_EXAMPLES ?= 5000
+
+.PHONY: help install demo up test test-servers chaos bench check format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,6 +41,9 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
 			$(BIN)/pytest -q tests/saga tests/acceptance; \
 	done
+
+chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (four a second)
+	PROPERTY_EXAMPLES=$(CHAOS_EXAMPLES) $(BIN)/pytest -q tests/property
 
 bench: install ## Measure what benchmarks/ measures, each a table (sweeps: about 5 min, 4 GB of disk)
 	@set -e; for one in benchmarks/[a-z]*.py; do \

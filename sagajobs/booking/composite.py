@@ -21,6 +21,7 @@ from sagajobs.booking.local import (
     audit,
     find_or_create_customer,
     insert_composite,
+    mark_for_review,
     note_booking,
     note_cancellation,
     staff_of_host,
@@ -207,6 +208,17 @@ class CompositeBookingSaga(Saga):
     def result(self, db: Session) -> CompositeBooking:
         """Return the composite booking as it stands."""
         return CompositeBooking.load(db, self.results["create_appointments"]["composite_id"])
+
+    def note_review(self, db: Session) -> None:
+        """Have all appointments show that a person must look at them, if they have been made."""
+        made = self.results.get("create_appointments")
+        for appointment_id in made["appointment_ids"] if made is not None else ():
+            mark_for_review(db, appointment_id)
+
+    @classmethod
+    def conditions(cls) -> Mapping[str, Any]:
+        """Return the state of Cal.com's circuit."""
+        return cls.services.conditions()
 
     @classmethod
     def public_status(cls, record: SagaRecord) -> str:

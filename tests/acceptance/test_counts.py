@@ -10,7 +10,7 @@ from celery.signals import before_task_publish
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
-from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga
+from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga
 from tests.support.syncing import change
 from tests.support.waiting import wait_for
 
@@ -129,6 +129,33 @@ def test_a_duplicate_message_costs_one_query_and_no_commit_and_its_chain_ends(
     app_engine.hint(AppointmentCreationSaga, str(look("SELECT id FROM sagas")), stage)
     wait_for(lambda: _succeeded(counted) == done + 1)
     assert counted.kinds() == {"message": 1, "query": 1}
+
+
+SEGMENTS = 3
+COMPOSITE_QUERIES = {
+    "create_customer": 1,
+    # The composite booking, the staff members' turns; of each segment the turn, the insert and the lock.
+    "create_appointments": 1 + SEGMENTS + 3 * SEGMENTS,
+    "book_segment": 2 * SEGMENTS,
+    # Of each segment whom it is, his turn; then once more whom, and the update.
+    "assign_staff": 4 * SEGMENTS,
+}
+
+
+def test_a_composite_of_three_segments_costs_six_messages_and_ten_commits(counted, look, order, staff):
+    wanted = order(SEGMENTS)
+    for number, segment in enumerate(wanted.segments):
+        CompositeBookingSaga.services.event_types.get(segment["event_type_id"])
+        wanted = wanted.changed(number, staff_id=staff[number])
+    counted.reset()
+    handle = CompositeBookingSaga.enqueue(*wanted)
+    wait_for(lambda: look("SELECT state FROM sagas WHERE id = %s", handle.id) == "completed")
+    counts = counted.kinds()
+    assert counts["message"] == 3 + SEGMENTS, "one a step, those side by side counted singly; none to join them"
+    assert counts["commit"] == 1 + 3 + 2 * SEGMENTS
+    start, staff_check, release = 1, 1, 1
+    engine = start + 3 * 2 + SEGMENTS * 3 + release
+    assert counts["query"] == engine + staff_check + sum(COMPOSITE_QUERIES.values())
 
 
 def _succeeded(counted) -> int:

@@ -193,6 +193,7 @@ def test_one_that_cannot_be_cancelled_stops_the_undo_and_asks_a_person(order, db
     handle = saga(db)
     assert (handle.status(), handle.public_status()) == ("manual_review_required", "needs us")
     assert all(row.deleted_at is None for row in appointments(db))
+    assert {row.calcom_sync_status for row in appointments(db)} == {"manual_review_required"}
     assert len(simulator.standing()) == 2
     urgent = db.execute(text("SELECT urgent_at FROM review_cases")).scalar_one()
     assert urgent == min(row.starts_at for row in appointments(db))

@@ -1,0 +1,37 @@
+"""What the documents say of tests is true: each that they name exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SCENARIOS = ("test_creation.py", "test_sync.py", "test_composite.py")
+ONLY_COMPOSITE = {"test_all_or_nothing"}
+
+
+def _functions(path: Path) -> set[str]:
+    return set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def _named() -> list[tuple[str, str]]:
+    seed = (HERE.parent / "docs" / "seed.md").read_text(encoding="utf-8")
+    return sorted(set(re.findall(r"`([\w/]+\.py)(?:::(test_\w+))?`", seed)))
+
+
+@pytest.mark.parametrize(("file", "function"), [one for one in _named() if one[0] != "test_docs.py"])
+def test_a_test_that_is_named_as_proof_exists(file, function):
+    path = HERE / file
+    assert path.is_file()
+    assert not function or function in _functions(path)
+
+
+@pytest.mark.parametrize("file", SCENARIOS)
+def test_each_scenario_of_the_seed_has_its_test(file):
+    seed = (HERE.parent / "docs" / "seed.md").read_text(encoding="utf-8")
+    scenarios = set(re.findall(r"^\| [^|]+ \| `(test_\w+)` \|$", seed, re.MULTILINE))
+    assert len(scenarios) == 7
+    wanted = scenarios - (ONLY_COMPOSITE if file == "test_sync.py" else set())
+    assert wanted <= _functions(HERE / "scenarios" / file)
