@@ -117,7 +117,7 @@ class Change(ABC, Generic[Data]):
 
     @property
     def _client(self) -> CalcomClient:
-        return self.services.calcom.at(Priority.of(self.starts_at, datetime.now(UTC)))
+        return self.services.calcom.at(Priority.of(min(self.starts_at, self.until()), datetime.now(UTC)))
 
     @property
     def _looking(self) -> CalcomClient:

@@ -168,7 +168,11 @@ class Update(Change[UpdateData]):
         return self._changed(booking, refused=False) if done else None
 
     def apply(self, db: Session, booking: Mapping[str, Any]) -> dict[str, Any]:
-        """Note location, guests and notes; the status stays, only a booking that was moved is named by its new uid."""
+        """Note location, guests and notes; the status stays.
+
+        So does the uid, even of a booking that was moved meanwhile: uid and times change together, when the move is
+        followed, and a webhook about a uid that the row has already would be taken for an echo.
+        """
         values: dict[str, Any] = {}
         if self.data.location is not None and "location" not in booking["not_synced"]:
             values["location"] = self.data.location.place
@@ -180,7 +184,7 @@ class Update(Change[UpdateData]):
         change_appointment(
             db,
             self.appointment_id,
-            calcom_v2_booking_id=booking["uid"],
+            calcom_v2_booking_id=self.before["uid"],
             calcom_sync_status="synced",
             sync_saga_id=None,
             **values,

@@ -36,6 +36,9 @@ SLOWLY = RetryPolicy(max_attempts=30, base=120.0, max_delay=3600.0)
 """Once marked for retry: after two minutes, four, eight and so on, then hourly, for about a day; never so soon that a
 caller in process (`PATIENCE`) would wait for it. An outage that lasts longer is one that somebody must hear of."""
 
+CACHE_RETRY = RetryPolicy(max_attempts=2)
+"""One more try after a second: somebody may wait for `run`, and the cache forgets by itself in five minutes."""
+
 
 class AppointmentSyncSaga(Saga):
     """Change an appointment at Cal.com and here; what is done there stays done, and is caught up with here."""
@@ -140,7 +143,7 @@ class AppointmentSyncSaga(Saga):
         """Cal.com is right and our own row is behind: mark it for retry, never undo Cal.com."""
         self._mark(db, error)
 
-    @step(optional=True, when=lambda saga: not saga.idle)
+    @step(optional=True, retry=CACHE_RETRY, when=lambda saga: not saga.idle)
     def invalidate_cache(self, db: Session) -> dict[str, Any]:  # noqa: ARG002 - the cache is not in the database
         """Have web applications read the appointment anew."""
         return DatabaseCompensationService(self.services.actor).invalidate_cache(
