@@ -61,6 +61,7 @@ _SAGA = """
     (SELECT jsonb_object_agg(o.name, jsonb_build_object(
                 'state', o.state, 'stage', o.stage, 'position', o.position, 'output', o.output, 'attempts', o.attempts,
                 'leased', coalesce(o.lease_until > saga_now(), false),
+                'in_doubt', coalesce(CAST(o.error->>'in_doubt' AS boolean), false),
                 'finished', extract(epoch FROM o.finished_at)))
      FROM saga_steps o WHERE o.saga_id = g.id) AS steps
 """
