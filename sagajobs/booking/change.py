@@ -18,6 +18,7 @@ from sagajobs.booking.outside import METADATA_KEY, find_standing
 from sagajobs.booking.services import BookingServices
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.models import Booking
+from sagajobs.calcom.operations import Operation
 from sagajobs.calcom.priority import Priority
 
 STANDING_HERE = ("pending", "scheduled", "confirmed", "rescheduled")
@@ -84,6 +85,15 @@ class Change(ABC, Generic[Data]):
         return self.ends_at
 
     # --- at Cal.com ---
+
+    @property
+    @abstractmethod
+    def calls(self) -> tuple[Operation, ...]:
+        """What it may have to call; nothing, where it is made here only."""
+
+    def turn(self) -> float:
+        """Return the seconds until Cal.com's quota may have something left for all calls of the change, or 0."""
+        return self._client.turn(*self.calls) if self.calls else 0.0
 
     @abstractmethod
     def call(self, key: str) -> dict[str, Any]:

@@ -104,6 +104,7 @@ class AppointmentSyncSaga(Saga):
         retry=CALCOM_RETRY,
         when=lambda saga: not saga.idle,
         hold=away,
+        turn=lambda saga: saga.turn(),
     )
     def call_calcom(self, key: str) -> dict[str, Any]:
         """Have Cal.com make the change."""
@@ -278,6 +279,10 @@ class AppointmentSyncSaga(Saga):
         return done
 
     # --- shared ---
+
+    def turn(self) -> float:
+        """Return the seconds until the quota may have something left for the calls of the change; 0 to go ahead."""
+        return self._change(self._before).turn()
 
     @property
     def idle(self) -> bool:
