@@ -1,7 +1,7 @@
 """What all tests share: real servers of their own, a clean slate, and the invariants afterwards.
 
 The servers are the embedded ones, in a home of this run. `TEST_DATABASE_URL`, `TEST_BROKER_URL` and `TEST_REDIS_URL`
-(`make test-servers`) name others; a database of this run's own is then made on the first and dropped afterwards.
+(`make test-servers`) name others; what a process of the suite makes on them is its own, and gone afterwards.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
+from tests.support import given
 
 # Before `sagajobs` is imported by anybody: importing it reads the environment.
 HOME = Path(tempfile.mkdtemp(prefix="sagajobs-test-"))
@@ -34,36 +32,29 @@ os.environ.update(
 )
 
 
-def _own_database(server: str) -> str:
-    name = f"sagajobs_test_{os.getpid()}"
-    url = make_url(server).set(drivername="postgresql+psycopg2")
-    with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    return url.set(database=name).render_as_string(hide_password=False)
-
-
 if os.environ.get("TEST_DATABASE_URL"):
-    os.environ["SAGAJOBS_DATABASE_URL"] = _own_database(os.environ["TEST_DATABASE_URL"])
+    os.environ["SAGAJOBS_DATABASE_URL"] = given.own_database(os.environ["TEST_DATABASE_URL"])
     # With a database set by hand Cal.com must be named too; the simulator is the embedded one all the same.
     from sagajobs.runtime import embedded
 
     os.environ["SAGAJOBS_CALCOM_URL"] = embedded.acquire("simulator", HOME)
     os.environ["SAGAJOBS_CALCOM_API_KEY"] = "cal_test_simulator"
-for given, ours in (("TEST_BROKER_URL", "SAGAJOBS_BROKER_URL"), ("TEST_REDIS_URL", "SAGAJOBS_REDIS_URL")):
-    if os.environ.get(given):
-        os.environ[ours] = os.environ[given]
+if os.environ.get("TEST_BROKER_URL"):
+    os.environ["SAGAJOBS_BROKER_URL"] = given.own_number(os.environ["TEST_BROKER_URL"])
+    os.environ["SAGAJOBS_QUEUE_PREFIX"] = given.PREFIX
+if os.environ.get("TEST_REDIS_URL"):
+    os.environ["SAGAJOBS_REDIS_URL"] = given.own_number(os.environ["TEST_REDIS_URL"])
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.syncing"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_servers():
-    yield
-    from sagajobs.root import engine
+def pytest_unconfigure() -> None:
+    """Leave nothing behind; a hook and no fixture, as the process that hands out the tests of `-n` runs none."""
+    from sagajobs.root import app, engine
 
     engine.database.close()
+    if os.environ.get("TEST_BROKER_URL"):
+        given.leave_broker(app)
     if os.environ.get("TEST_DATABASE_URL"):
-        url = make_url(os.environ["TEST_DATABASE_URL"]).set(drivername="postgresql+psycopg2")
-        with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.execute(text(f"DROP DATABASE sagajobs_test_{os.getpid()} WITH (FORCE)"))
+        given.drop_database(os.environ["TEST_DATABASE_URL"])
     shutil.rmtree(HOME, ignore_errors=True)
