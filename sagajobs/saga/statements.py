@@ -164,8 +164,8 @@ WRITE = text(f"""
 No row: the claim is lost. `:only_from` are the states in which the saga itself may follow; a saga that was paused or
 turned round in the meantime keeps its state (the step's outcome is recorded all the same: it happened), and if it is
 under way somewhere, the sweep is told to look at once. While it is paused, what it would have come to is kept in
-`paused_from`, so that resuming it makes that true; a case is opened for it at once. Not about a saga that has ended: that
-is read of the row as locked (`saga`), as an abandon may have been committed since the statement's snapshot (`old`).
+`paused_from`, so that resuming it makes that true; a case is opened for it at once. None is about a saga that has
+ended: that is read of the row as locked (`saga`), as an abandon may have come after the statement's snapshot (`old`).
 
 `:over` says that the step needs no more work going forward. Of steps that run side by side the last one moves the saga
 on, to a stage of `:next_open` steps or, if that is 0, to its end. Which one is the last is decided by `open_steps`
