@@ -34,13 +34,13 @@ up: install ## Run the whole stack until Ctrl-C
 	$(BIN)/sagajobs up
 
 test: install ## Run all tests, on servers of their own
-	$(BIN)/pytest -q --numprocesses=3 --dist=loadscope
+	$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder
 
 test-servers: install ## Run the tests of engine and sagas against servers by URL, once for each broker
 	@set -e; for broker in $(TEST_BROKER_URLS); do \
 		echo "== broker: $${broker%%:*}"; \
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
-			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope tests/saga tests/acceptance; \
+			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance; \
 	done
 
 chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (four a second)

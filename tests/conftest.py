@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
+
+import pytest
 
 from tests.support import given
 
@@ -31,25 +34,48 @@ os.environ.update(
     SAGAJOBS_LOG_LEVEL="DEBUG",
 )
 
+OUTSIDE = {"worker", "workers"}
+"""Fixtures that start Celery workers; the tests that ask for one take seconds, and go through the broker."""
 
-if os.environ.get("TEST_DATABASE_URL"):
-    os.environ["SAGAJOBS_DATABASE_URL"] = given.own_database(os.environ["TEST_DATABASE_URL"])
-    # With a database set by hand Cal.com must be named too; the simulator is the embedded one all the same.
-    from sagajobs.runtime import embedded
 
-    os.environ["SAGAJOBS_CALCOM_URL"] = embedded.acquire("simulator", HOME)
-    os.environ["SAGAJOBS_CALCOM_API_KEY"] = "cal_test_simulator"
-if os.environ.get("TEST_BROKER_URL"):
-    os.environ["SAGAJOBS_BROKER_URL"] = given.own_number(os.environ["TEST_BROKER_URL"])
-    os.environ["SAGAJOBS_QUEUE_PREFIX"] = given.PREFIX
-if os.environ.get("TEST_REDIS_URL"):
-    os.environ["SAGAJOBS_REDIS_URL"] = given.own_number(os.environ["TEST_REDIS_URL"])
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that start most workers: a module is one process's, and a long one must not be last."""
+    waiting = Counter(item.path for item in items if not OUTSIDE.isdisjoint(item.fixturenames))
+    items.sort(key=lambda item: -waiting[item.path])
 
-pytest_plugins = ["tests.support.fixtures", "tests.support.syncing"]
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the servers, and only then import the fixtures: they import the application, which reads the environment."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        _take_from_given_servers()  # the process that hands out the tests of `-n` runs none
+    for module in ("tests.support.fixtures", "tests.support.syncing"):
+        config.pluginmanager.import_plugin(module)
+
+
+def _take_from_given_servers() -> None:
+    if os.environ.get("TEST_DATABASE_URL"):
+        os.environ["SAGAJOBS_DATABASE_URL"] = given.own_database(os.environ["TEST_DATABASE_URL"])
+        # With a database set by hand Cal.com must be named too; the simulator is the embedded one all the same.
+        from sagajobs.runtime import embedded
+
+        os.environ["SAGAJOBS_CALCOM_URL"] = embedded.acquire("simulator", HOME)
+        os.environ["SAGAJOBS_CALCOM_API_KEY"] = "cal_test_simulator"
+    if os.environ.get("TEST_BROKER_URL"):
+        os.environ["SAGAJOBS_BROKER_URL"] = given.own_number(os.environ["TEST_BROKER_URL"])
+        os.environ["SAGAJOBS_QUEUE_PREFIX"] = given.PREFIX
+    if os.environ.get("TEST_REDIS_URL"):
+        os.environ["SAGAJOBS_REDIS_URL"] = given.own_number(os.environ["TEST_REDIS_URL"])
 
 
 def pytest_unconfigure() -> None:
-    """Leave nothing behind; a hook and no fixture, as the process that hands out the tests of `-n` runs none."""
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_servers():
+    """Leave nothing on them; not later, as a process of `-n` is ended when its last test has been reported."""
+    yield
     from sagajobs.root import app, engine
 
     engine.database.close()

@@ -52,7 +52,10 @@ def own_number(url: str) -> str:
 
 
 def leave_broker(app, prefix: str = PREFIX) -> None:
-    """Take away what an app and its workers have made on the broker: nobody else would, as queues are durable."""
+    """Take away what an app and its workers have made on the broker: nobody else would, as queues are durable.
+
+    What Celery calls `celery_delayed_…` stays: it is one set for all who use the virtual host.
+    """
     url = app.conf.broker_url
     if not url.startswith("amqp"):
         url = url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
