@@ -18,6 +18,7 @@ from sagajobs.booking.outside import METADATA_KEY, find_standing
 from sagajobs.booking.services import BookingServices
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.models import Booking
+from sagajobs.calcom.operations import Operation
 from sagajobs.calcom.priority import Priority
 
 STANDING_HERE = ("pending", "scheduled", "confirmed", "rescheduled")
@@ -85,6 +86,15 @@ class Change(ABC, Generic[Data]):
 
     # --- at Cal.com ---
 
+    @property
+    @abstractmethod
+    def calls(self) -> tuple[Operation, ...]:
+        """What it may have to call; nothing, where it is made here only."""
+
+    def turn(self) -> float:
+        """Return the seconds until Cal.com's quota may have something left for all calls of the change, or 0."""
+        return self._client.turn(*self.calls) if self.calls else 0.0
+
     @abstractmethod
     def call(self, key: str) -> dict[str, Any]:
         """Have Cal.com do it; return the booking (`seen`), and what it could not take or take back."""
@@ -117,7 +127,7 @@ class Change(ABC, Generic[Data]):
 
     @property
     def _client(self) -> CalcomClient:
-        return self.services.calcom.at(Priority.of(self.starts_at, datetime.now(UTC)))
+        return self.services.calcom.at(Priority.of(min(self.starts_at, self.until()), datetime.now(UTC)))
 
     @property
     def _looking(self) -> CalcomClient:

@@ -49,6 +49,14 @@ from sagajobs.calcom.errors import (
     RefusalInDoubt,
 )
 from sagajobs.calcom.models import Booking
+from sagajobs.calcom.operations import (
+    ADD_GUESTS,
+    CANCEL_BOOKING,
+    CREATE_BOOKING,
+    RESCHEDULE_BOOKING,
+    SET_LOCATION,
+    Operation,
+)
 
 FIXED = ("attendee", "description", "metadata", "notes", "title")
 """What Cal.com's API v2 has no call to change, once a booking is made."""
@@ -59,6 +67,8 @@ MOVED_BY_REQUEST = "The appointment was moved."
 
 class Creation(Change[CreateData]):
     """Book an appointment that exists here only."""
+
+    calls = (CREATE_BOOKING,)
 
     needs_booking = False
 
@@ -135,13 +145,19 @@ class Creation(Change[CreateData]):
 class Update(Change[UpdateData]):
     """Change an appointment in its place: location and guests at Cal.com, notes here only."""
 
+    @property
+    def calls(self) -> tuple[Operation, ...]:
+        """Those with limits of their own: a read before them would be in vain, and again the next time."""
+        mailing = (ADD_GUESTS,) if self.data.guests else ()
+        return mailing if self.data.location is None else (*mailing, SET_LOCATION)
+
     def call(self, key: str) -> dict[str, Any]:  # noqa: ARG002 - what it changes carries no key
         """Invite the guests that are not invited yet, then set the location where it differs.
 
         Guests first: their call is the one with a reason to be refused, and nothing has been changed then. A location
         that is refused after guests were invited is no failure of the whole, as nobody can be taken off again.
         """
-        if not self._calls:
+        if not self.calls:
             return self._unchanged()
         client, refused = self._client, False
         booking = find_standing(client, self.before["uid"])
@@ -160,7 +176,7 @@ class Update(Change[UpdateData]):
 
     def find(self, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - what it changes carries no key
         """Look whether location and guests read as wanted."""
-        if not self._calls:
+        if not self.calls:
             return self._unchanged()
         booking = find_standing(self._looking, self.before["uid"])
         place = self.data.location
@@ -168,7 +184,11 @@ class Update(Change[UpdateData]):
         return self._changed(booking, refused=False) if done else None
 
     def apply(self, db: Session, booking: Mapping[str, Any]) -> dict[str, Any]:
-        """Note location, guests and notes; the status stays, only a booking that was moved is named by its new uid."""
+        """Note location, guests and notes; the status stays.
+
+        So does the uid, even of a booking that was moved meanwhile: uid and times change together, when the move is
+        followed, and a webhook about a uid that the row has already would be taken for an echo.
+        """
         values: dict[str, Any] = {}
         if self.data.location is not None and "location" not in booking["not_synced"]:
             values["location"] = self.data.location.place
@@ -180,16 +200,12 @@ class Update(Change[UpdateData]):
         change_appointment(
             db,
             self.appointment_id,
-            calcom_v2_booking_id=booking["uid"],
+            calcom_v2_booking_id=self.before["uid"],
             calcom_sync_status="synced",
             sync_saga_id=None,
             **values,
         )
         return {"uid": booking["uid"], "fields": sorted(values)}
-
-    @property
-    def _calls(self) -> bool:
-        return self.data.location is not None or bool(self.data.guests)
 
     def _missing(self, booking: Booking) -> list[str]:
         attending = {mailbox(email) for email in booking.guests}
@@ -209,6 +225,8 @@ class Update(Change[UpdateData]):
 
 class Cancellation(Change[CancelData]):
     """Cancel an appointment, wherever its booking has been moved to."""
+
+    calls = (CANCEL_BOOKING,)
 
     def idle(self) -> bool:
         """Tell whether it is cancelled already, here and there: asked for twice, it is done once."""
@@ -263,6 +281,8 @@ class Cancellation(Change[CancelData]):
 
 class Move(Change[RescheduleData]):
     """Move an appointment; Cal.com makes a new booking of it, with a new uid."""
+
+    calls = (RESCHEDULE_BOOKING,)
 
     def untimely(self) -> list[str]:
         """Return what is wrong with the new time."""

@@ -36,6 +36,7 @@ from sagajobs.booking.outside import (
     find_made,
     make_booking,
     slot_problems,
+    turn_to_book,
 )
 from sagajobs.booking.request import Customer, Slot
 from sagajobs.booking.schema import appointments, composite_bookings, staff
@@ -128,7 +129,14 @@ class CompositeBookingSaga(Saga):
             db, self.results["create_appointments"]["composite_id"], saga_id=self.id, reason="the saga was undone"
         )
 
-    @step(external=True, timeout=20, retry=CALCOM_RETRY, hold=away, each=lambda saga: len(saga.input.segments))
+    @step(
+        external=True,
+        timeout=20,
+        retry=CALCOM_RETRY,
+        hold=away,
+        turn=lambda saga, number: turn_to_book(saga.services, saga.input.segments[number]),
+        each=lambda saga: len(saga.input.segments),
+    )
     def book_segment(self, key: str, number: int) -> dict[str, Any]:
         """Book one segment at Cal.com, beside the others, with our key in the booking's metadata."""
         return make_booking(self.services, key, self.input.segments[number], self.input.customer)

@@ -31,6 +31,7 @@ from sagajobs.booking.outside import (
     find_made,
     make_booking,
     slot_problems,
+    turn_to_book,
 )
 from sagajobs.booking.request import BookingRequest
 from sagajobs.booking.schema import staff
@@ -84,6 +85,7 @@ class AppointmentCreationSaga(Saga):
         retry=CALCOM_RETRY,
         adopt=lambda saga: saga.input.calcom_booking_uid is not None,
         hold=away,
+        turn=lambda saga: turn_to_book(saga.services, saga.input),
     )
     def book_calcom(self, key: str) -> dict[str, Any]:
         """Book at Cal.com, with our key in the booking's metadata."""

@@ -15,6 +15,7 @@ from sagajobs.booking.services import AWAY_FOR, BookingServices
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import BadCredentials, BookingNotFound, CalcomUnavailable, EventTypeNotFound
 from sagajobs.calcom.models import Booking, BookingStatus, NewBooking
+from sagajobs.calcom.operations import CREATE_BOOKING
 from sagajobs.calcom.priority import Priority
 from sagajobs.errors import Deferred, EffectGone
 from sagajobs.saga import RetryPolicy
@@ -45,6 +46,11 @@ def away(saga: Any) -> float:
     """
     services: BookingServices = saga.services
     return services.calcom.at(Priority.UNDO).hold()
+
+
+def turn_to_book(services: BookingServices, slot: Slot) -> float:
+    """Return the seconds until the quota may have a call left to book a slot, for a step's `turn`; 0 to go ahead."""
+    return services.calcom.at(Priority.of(slot.start, datetime.now(UTC))).turn(CREATE_BOOKING)
 
 
 def make_booking(services: BookingServices, key: str, slot: Slot, customer: Customer) -> dict[str, Any]:

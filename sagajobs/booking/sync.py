@@ -36,6 +36,9 @@ SLOWLY = RetryPolicy(max_attempts=30, base=120.0, max_delay=3600.0)
 """Once marked for retry: after two minutes, four, eight and so on, then hourly, for about a day; never so soon that a
 caller in process (`PATIENCE`) would wait for it. An outage that lasts longer is one that somebody must hear of."""
 
+CACHE_RETRY = RetryPolicy(max_attempts=2)
+"""One more try after a second: somebody may wait for `run`, and the cache forgets by itself in five minutes."""
+
 
 class AppointmentSyncSaga(Saga):
     """Change an appointment at Cal.com and here; what is done there stays done, and is caught up with here."""
@@ -101,6 +104,7 @@ class AppointmentSyncSaga(Saga):
         retry=CALCOM_RETRY,
         when=lambda saga: not saga.idle,
         hold=away,
+        turn=lambda saga: saga.turn(),
     )
     def call_calcom(self, key: str) -> dict[str, Any]:
         """Have Cal.com make the change."""
@@ -140,7 +144,7 @@ class AppointmentSyncSaga(Saga):
         """Cal.com is right and our own row is behind: mark it for retry, never undo Cal.com."""
         self._mark(db, error)
 
-    @step(optional=True, when=lambda saga: not saga.idle)
+    @step(optional=True, retry=CACHE_RETRY, when=lambda saga: not saga.idle)
     def invalidate_cache(self, db: Session) -> dict[str, Any]:  # noqa: ARG002 - the cache is not in the database
         """Have web applications read the appointment anew."""
         return DatabaseCompensationService(self.services.actor).invalidate_cache(
@@ -275,6 +279,10 @@ class AppointmentSyncSaga(Saga):
         return done
 
     # --- shared ---
+
+    def turn(self) -> float:
+        """Return the seconds until the quota may have something left for the calls of the change; 0 to go ahead."""
+        return self._change(self._before).turn()
 
     @property
     def idle(self) -> bool:

@@ -123,6 +123,14 @@ class CalcomClient:
             _log.debug("%s: the trial failed", trial)
         return self._gate.hold(trial, self._priority)
 
+    def turn(self, *calls: Operation) -> float:
+        """Return the seconds until the quota may have something left for each of these calls; 0 to go ahead.
+
+        As for `hold`, nothing is reserved. Worth asking before the first of several calls: if a later one has a limit
+        of its own that is used up, the earlier ones are made in vain, and again the next time.
+        """
+        return max(self._gate.turn(call, self._priority) for call in calls)
+
     def _call(self, operation: Operation, read: Callable[[Answer], _Value], **request: Any) -> _Value:
         """Pass the gate, send a call, and read its answer: one that cannot be read is a failure to the gate, too."""
         with self._gate.passing(operation, self._priority):

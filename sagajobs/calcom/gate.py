@@ -44,6 +44,10 @@ class Gate:
         waits.append(self.quota.hold(operation, priority) if self.quota else 0.0)
         return max(waits)
 
+    def turn(self, operation: Operation, priority: Priority) -> float:
+        """Return the seconds until the quota may have something left for a call, or 0; takes nothing."""
+        return self.quota.hold(operation, priority) if self.quota else 0.0
+
     def wants_trial(self) -> bool:
         """Tell whether the circuit is open; if `hold` stops no call all the same, the next one is the trial."""
         return self.circuit is not None and self.circuit.state() is not CircuitState.CLOSED

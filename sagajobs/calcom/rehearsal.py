@@ -49,10 +49,11 @@ class RehearsalTransport:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         personal: tuple[str, ...] = (),
+        at_most: float | None = None,
     ) -> Answer:
         """Send a read; raise `RehearsalOver` for a change, which is on the list then."""
         if not operation.changes:
-            return self._transport.call(operation, ref=ref, query=query, body=body, personal=personal)
+            return self._transport.call(operation, ref=ref, query=query, personal=personal, at_most=at_most)
         path = operation.path.format(ref)
         call = {"method": operation.method, "path": path, "body": body, "masked": masked(body, personal)}
         self._calls.append(call)

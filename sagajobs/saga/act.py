@@ -250,7 +250,10 @@ class Act:
 
         Asked before anything is claimed: however long the other side is away, it costs no attempt and no history.
         """
-        wait = self.step.hold(saga) if self.step.hold is not None else 0.0
+        return self.put_off(connection, record, row, self.step.hold(saga) if self.step.hold is not None else 0.0)
+
+    def put_off(self, connection: Connection, record: SagaRecord, row: StepRecord, wait: float) -> Outcome | None:
+        """Put the step off by so many seconds, and commit; None, for 0 seconds: go ahead."""
         if wait <= 0:
             return None
         return self.postpone(connection, record, row, delay=wait, next_in=wait)

@@ -45,6 +45,7 @@ Method = Callable[..., Any]
 Predicate = Callable[[Any], bool]
 Count = Callable[[Any], int]
 Wait = Callable[[Any], float]
+Turn = Callable[..., float]
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds a step may take; its lease is this and `LEASE_MARGIN`."""
@@ -138,6 +139,9 @@ class Step:
         each: how often it is done, all at the same time, from the saga's input; None for once.
         hold: seconds for which it makes no sense to try (a circuit is open), 0 to go ahead; asked before an attempt,
             a probe or an undo is claimed, so that waiting costs neither an attempt nor a line of history.
+        turn: seconds until it may be its turn (what it needs is shared out), 0 to go ahead; takes the item's number
+            where there is one. Asked after `hold`, before an attempt only: who must settle or undo does not queue with
+            who has not begun.
         item: which one of `each` this is, None for the declaration itself.
     """
 
@@ -155,6 +159,7 @@ class Step:
     parallel: bool = False
     each: Count | None = None
     hold: Wait | None = None
+    turn: Turn | None = None
     name: str = ""
     finder: Probe | None = None
     undo: Undo | None = None
@@ -312,6 +317,7 @@ def step(
     parallel: bool = False,
     each: Count | None = None,
     hold: Wait | None = None,
+    turn: Turn | None = None,
 ) -> Callable[[Method], Step]: ...
 
 
@@ -339,6 +345,7 @@ _OPTIONS = (
     "parallel",
     "each",
     "hold",
+    "turn",
 )
 
 _NUMBERED = re.compile(r"(.*)\[(\d+)\]")

@@ -49,7 +49,11 @@ class Forward(Degrade):
                 said_attempt=row.attempts,
             )
             return self.went_on(record, row, written)
-        waiting = self._await_locks(connection, saga, record, row) or self.hold(connection, saga, record, row)
+        waiting = (
+            self._await_locks(connection, saga, record, row)
+            or self.hold(connection, saga, record, row)
+            or self._await_turn(connection, saga, record, row)
+        )
         if waiting is not None:
             return waiting
         if not todo.counted:
@@ -77,6 +81,11 @@ class Forward(Degrade):
             return self.fail(connection, record, row, described, cause=held)
         outcome = self.postpone(connection, record, row, delay=None, next_in=min(LOOK_AGAIN, saga.lock_wait))
         return replace(outcome, wait=POLL_LOCK)
+
+    def _await_turn(self, connection: Connection, saga: Saga, record: SagaRecord, row: StepRecord) -> Outcome | None:
+        """Put an attempt off until it may be its turn; None: go ahead, though another may still be faster."""
+        turn = self.step.turn
+        return self.put_off(connection, record, row, turn(saga, *self.step.items) if turn is not None else 0.0)
 
     def _claim(self, connection: Connection, saga: SagaRecord, row: StepRecord, attempt: int) -> StepRecord:
         """Put the intent on record under a new fence, and commit.

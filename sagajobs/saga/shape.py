@@ -199,8 +199,8 @@ def _check_options(where: str, step: Step) -> None:
         raise DefinitionError(f"{where}: a time-out is a positive number of seconds")
     if step.optional and step.degraded:
         raise DefinitionError(f"{where}: an optional step may fail, so it needs no degradation; drop one of the two")
-    if step.hold and not step.external:
-        raise DefinitionError(f"{where}: only what acts outside (external=True) has a reason to hold")
+    if (step.hold or step.turn) and not step.external:
+        raise DefinitionError(f"{where}: only what acts outside (external=True) has a reason for hold or turn")
 
 
 def _check_methods(where: str, step: Step) -> None:

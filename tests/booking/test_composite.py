@@ -94,20 +94,6 @@ def test_the_calls_to_cal_com_are_made_at_the_same_time(order, db, simulator):
     assert len(made.appointments) == len(simulator.standing()) == 4
 
 
-def test_carried_by_workers(order, db, simulator, worker):
-    handle = CompositeBookingSaga.enqueue(*order(3))
-    assert handle.wait(30) == "completed"
-    assert len(handle.result().appointments) == len(simulator.standing()) == 3
-
-
-def test_the_same_order_with_the_same_key_is_one_saga(order, db, simulator, worker):
-    wanted = order(2)
-    first, second = (CompositeBookingSaga.enqueue(*wanted, idempotency_key="form-1") for _ in range(2))
-    assert first.id == second.id
-    assert first.wait(30) == "completed"
-    assert len(simulator.standing()) == 2
-
-
 def test_one_that_cal_com_wants_confirmed_leaves_the_whole_confirming(order, db):
     made = CompositeBookingSaga.run(*order(2).changed(1, event_type_id=7))
     assert [one.status for one in made.appointments] == ["scheduled", "pending"]
@@ -319,3 +305,20 @@ def test_an_operator_says_which_booking_a_segment_has(order, db, simulator, app_
         undecided.adopt_segment(made[1]["uid"], 0)
     with pytest.raises(PermanentError, match="has no booking nosuchbooking"):
         undecided.adopt_segment("nosuchbooking", 0)
+
+
+# --- by workers; last, as they have more patience than this process and would take over ---
+
+
+def test_carried_by_workers(order, db, simulator, worker):
+    handle = CompositeBookingSaga.enqueue(*order(3))
+    assert handle.wait(30) == "completed"
+    assert len(handle.result().appointments) == len(simulator.standing()) == 3
+
+
+def test_the_same_order_with_the_same_key_is_one_saga(order, db, simulator, worker):
+    wanted = order(2)
+    first, second = (CompositeBookingSaga.enqueue(*wanted, idempotency_key="form-1") for _ in range(2))
+    assert first.id == second.id
+    assert first.wait(30) == "completed"
+    assert len(simulator.standing()) == 2

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from sagajobs import (
     AppointmentCreationSaga,
+    AppointmentFollowSaga,
     AppointmentSyncSaga,
     InvalidInput,
     RetryPolicy,
@@ -18,6 +19,7 @@ from sagajobs import (
     SagaException,
     SagaHandle,
 )
+from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.change import snapshot
 from sagajobs.booking.changes import Move
 from sagajobs.booking.local import read_appointment
@@ -387,7 +389,13 @@ def test_the_host_has_moved_it_and_the_live_one_is_updated(booked, simulator, ap
     result = sync(appointment, "update", {"location": {"type": "address", "place": "Private Street 1"}})
     (live,) = simulator.standing()
     assert live["location"] == "Private Street 1"
-    assert result["appointment"].calcom_v2_booking_id == live["uid"]
+    assert result["receipt"]["uid"] == live["uid"]
+    here = result["appointment"]
+    assert (here.calcom_v2_booking_id, here.starts_at) == (appointment.calcom_v2_booking_id, appointment.starts_at)
+    follow = AppointmentFollowSaga.run({"appointment_id": appointment.id, "booking_uid": live["uid"], "seen": "later"})
+    assert follow["changed"]
+    here = row(app_engine, appointment.id)
+    assert (here.calcom_v2_booking_id, here.starts_at) == (live["uid"], appointment.starts_at + LATER)
 
 
 @pytest.mark.parametrize("operation", ["update", "reschedule"])
@@ -642,3 +650,27 @@ def test_times_are_the_databases_and_zones_do_not_matter(booked):
     appointment = booked()
     start = (appointment.starts_at + LATER).astimezone(datetime.now(UTC).astimezone().tzinfo)
     assert sync(appointment, "reschedule", {"start": start})["appointment"].starts_at == start
+
+
+# --- what web applications read ---
+
+
+def test_what_web_applications_read_is_new_at_once(booked):
+    from sagajobs import find_appointment
+
+    appointment = booked()
+    assert find_appointment(appointment.id) == appointment, "read, and kept"
+    moved = sync(appointment, "reschedule", {"start": appointment.starts_at + LATER})
+    assert find_appointment(appointment.id) == moved["appointment"]
+    steps = SagaHandle(moved["saga_id"]).record().results
+    assert steps["invalidate_cache"] == {"appointment_id": appointment.id, "forgotten": True}
+
+
+def test_a_cache_that_is_away_fails_nothing(booked, simulator, app_engine, monkeypatch):
+    away = AppointmentCache(lambda: "redis://127.0.0.1:1/0", app_engine.database)
+    monkeypatch.setattr(AppointmentSyncSaga, "services", replace(AppointmentSyncSaga.services, cache=away))
+    appointment = booked()
+    result = sync(appointment, "cancel")
+    assert result["success"]
+    assert SagaHandle(result["saga_id"]).record().steps["invalidate_cache"].state == "failed"
+    assert_in_step(app_engine, simulator, "cancel", appointment.id, {})

@@ -10,6 +10,7 @@ from sagajobs.calcom.gate import Gate
 from sagajobs.calcom.operations import CREATE_BOOKING, ME
 from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.quota import Quota
+from sagajobs.calcom.rehearsal import rehearsing
 from sagajobs.errors import Deferred
 from tests.support.circuits import admitted, await_trial, fail
 from tests.support.waiting import wait_for
@@ -213,6 +214,13 @@ def test_who_asks_when_a_trial_is_due_makes_it_with_a_call_that_changes_nothing(
     assert guarded.hold() == 0
     assert circuit.state() is CLOSED
     assert [call["operation"] for call in simulator.calls()] == ["list", "list"]
+
+
+def test_who_rehearses_may_make_the_trial_as_well(guarded, circuit, simulator):
+    fail(circuit, 3)
+    await_trial(circuit)
+    assert rehearsing(guarded, []).hold() == 0
+    assert circuit.state() is CLOSED
 
 
 def test_a_trial_whose_worker_died_is_somebody_else_s(shared):

@@ -222,6 +222,20 @@ def test_what_has_a_limit_of_its_own_is_stopped_alone(shared):
     assert taken(quota, FAR)
 
 
+def test_who_has_several_calls_to_make_is_told_when_there_may_be_something_left_for_each(shared):
+    quota = Quota(shared, 100, delay=0)
+    with CalcomClient("http://127.0.0.1:9", "cal_x", gate=Gate(quota=quota)) as client:
+        assert client.turn(ME, SET_LOCATION) == 0
+        take_all(quota, UNDO, SET_LOCATION)
+        assert client.turn(ME) == client.turn(ADD_GUESTS) == 0
+        assert 60 < client.turn(ADD_GUESTS, SET_LOCATION) < 62 + SPREADS[FAR][1]
+        take_all(quota, FAR)
+        assert 60 < client.turn(ME) < 62 + SPREADS[FAR][1]
+        assert client.at(NEAR).turn(ME) == 0
+    with CalcomClient("http://127.0.0.1:9", "cal_x") as client:
+        assert client.turn(ME) == 0
+
+
 ANOTHER_WORKER = """
 import sys
 from sagajobs.calcom.errors import CalcomQuotaSpent

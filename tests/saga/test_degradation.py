@@ -228,11 +228,45 @@ def test_probes_and_undos_hold_as_well(throwaway, app_engine, db):
     assert undone == ["found"]
 
 
+def test_until_it_is_its_turn_an_attempt_costs_nothing_and_probes_and_undos_do_not_wait_for_theirs(
+    throwaway, app_engine, db
+):
+    waits = {0: 7.0, 1: 0.0}
+    asked, looks, undone = [], [], []
+
+    def turn(_saga, item: int) -> float:
+        asked.append(item)
+        return waits[item]
+
+    def call(_saga, _key, item):
+        waits[item] = 9.0
+        raise TimeoutError
+
+    act = step(external=True, retry=QUICK, each=lambda _saga: 2, turn=turn)(call)
+    act.probe(looks=1, over=0.0, retry=QUICK)(lambda self, key, item: looks.append(item) or "found")
+    act.compensation(lambda self, result, item: undone.append(item))
+    refuse = step(irreversible=True)(failing(1, PermanentError("no")))
+    begin = step(irreversible=True)(lambda self, db: None)
+    handle = record(throwaway.kind(begin=begin, act=act, refuse=refuse), {})
+    for _ in range(20):
+        throwaway.let_time_pass()
+        recover(app_engine)
+    steps = handle.record().steps
+    assert [str(steps[f"act[{item}]"].state) for item in (0, 1)] == ["waiting", "done"]
+    assert (steps["act[0]"].attempts, steps["act[1]"].attempts, looks) == (0, 1, [1])
+    assert [row.event for row in db.execute(text("SELECT event FROM saga_events WHERE step = 'act[0]'"))] == []
+    assert (asked.count(1), asked.count(0) > 10) == (1, True)
+    waits[0] = 0.0
+    assert throwaway.sweep(handle) == "compensated"
+    assert (sorted(looks), sorted(undone)) == ([0, 1], [0, 1])
+
+
 @pytest.mark.parametrize(
     ("declare", "said"),
     [
         (lambda: step(optional=True)(lambda self, db: None), "an optional step may fail"),
         (lambda: step(irreversible=True, hold=lambda saga: 0.0)(lambda self, db: None), "external=True"),
+        (lambda: step(irreversible=True, turn=lambda saga: 0.0)(lambda self, db: None), "external=True"),
     ],
 )
 def test_what_cannot_work_is_refused_at_import(throwaway, declare, said):

@@ -24,32 +24,7 @@ def history(db) -> Counter[str]:
     return Counter(db.execute(text("SELECT event FROM saga_events")).scalars())
 
 
-def test_happy_path(worker, order, db, simulator, staff):
-    handle = CompositeBookingSaga.enqueue(*order(3))
-    assert handle.wait(30) == "completed"
-    assert handle.public_status() == "confirmed"
-    made = handle.result()
-    uids = {booked["metadata"][METADATA_KEY]: booked["uid"] for booked in simulator.standing()}
-    assert [one.calcom_v2_booking_id for one in made.appointments] == [
-        uids[f"{handle.id}/book_segment[{number}]"] for number in range(3)
-    ]
-    assert [(one.status, one.staff_id) for one in made.appointments] == [("scheduled", who) for who in staff[:3]]
-    assert history(db) == {"saga_created": 1, "step_executing": 3, "step_completed": 6, "saga_completed": 1}
-
-
-def test_one_step_fails_and_compensation_runs(worker, order, db, simulator):
-    """Cal.com has given the slot of the last segment to somebody else in the meantime."""
-    wanted = order(3)
-    taken = wanted.segments[2]
-    other = simulator.book(event_type_id=taken["event_type_id"], start=taken["start"].isoformat())
-    handle = CompositeBookingSaga.enqueue(*wanted)
-    assert handle.wait(60) == "compensated"
-    assert handle.record().failed_step == "book_segment[2]"
-    assert handle.public_status() == "cancelled"
-    assert [booked["uid"] for booked in simulator.standing()] == [other["uid"]]
-    assert {(row.status, row.deleted_at is None) for row in appointments(db)} == {("failed", False)}
-    with pytest.raises(SagaException, match="was undone"):
-        handle.result()
+# --- in this process, with less patience: before there is a worker, which has more and would take over ---
 
 
 def test_compensation_fails_critical(order, db, simulator, impatient, failing, caplog):
@@ -69,37 +44,6 @@ def test_compensation_fails_critical(order, db, simulator, impatient, failing, c
     assert history(db)["compensation_failed"] == 1
     said = [record.getMessage() for record in caplog.records]
     assert any(f"CRITICAL: Compensation failed (saga: composite_booking, step: {failed}" in one for one in said)
-
-
-@pytest.mark.timeout(180)
-def test_100_sagas_run_concurrently(worker, order, db, simulator, staff):
-    orders = [order(2) for _ in range(100)]
-    for one in orders[::10]:
-        taken = one.segments[1]
-        simulator.book(event_type_id=taken["event_type_id"], start=taken["start"].isoformat())
-    handles = [CompositeBookingSaga.enqueue(*one) for one in orders]
-    ends = [handle.wait(150) for handle in handles]
-    assert ends == (["compensated"] + ["completed"] * 9) * 10
-    ours = [booked for booked in simulator.standing() if METADATA_KEY in booked["metadata"]]
-    assert sorted(booked["metadata"][METADATA_KEY] for booked in ours) == sorted(
-        f"{handle.id}/book_segment[{number}]"
-        for handle, end in zip(handles, ends, strict=True)
-        for number in range(2)
-        if end == "completed"
-    )
-    standing = {row.calcom_v2_booking_id for row in appointments(db) if row.deleted_at is None}
-    assert standing == {booked["uid"] for booked in ours}
-    assert db.execute(text("SELECT count(*) FROM saga_locks")).scalar_one() == 0
-
-
-def test_retry_after_transient_failure(worker, order, db, simulator):
-    """Cal.com does not answer twice, and nothing was done: whoever was not served tries again."""
-    simulator.fault("create", "http_503", "before", count=2)
-    handle = CompositeBookingSaga.enqueue(*order(3))
-    assert handle.wait(30) == "completed"
-    assert history(db)["step_retry"] == 2
-    assert sum(handle.record().steps[f"book_segment[{number}]"].attempts for number in range(3)) == 5
-    assert len(simulator.ledger()) == 3
 
 
 def test_manual_review_after_persistent_failure(order, db, simulator, impatient):
@@ -136,3 +80,65 @@ def test_all_or_nothing(order, db, simulator, impatient, kind, fails):
     simulator.reset()
     made = CompositeBookingSaga.run(*order(3))
     assert len(simulator.standing()) == len(made.appointments) == 3
+
+
+# --- by workers ---
+
+
+def test_happy_path(worker, order, db, simulator, staff):
+    handle = CompositeBookingSaga.enqueue(*order(3))
+    assert handle.wait(30) == "completed"
+    assert handle.public_status() == "confirmed"
+    made = handle.result()
+    uids = {booked["metadata"][METADATA_KEY]: booked["uid"] for booked in simulator.standing()}
+    assert [one.calcom_v2_booking_id for one in made.appointments] == [
+        uids[f"{handle.id}/book_segment[{number}]"] for number in range(3)
+    ]
+    assert [(one.status, one.staff_id) for one in made.appointments] == [("scheduled", who) for who in staff[:3]]
+    assert history(db) == {"saga_created": 1, "step_executing": 3, "step_completed": 6, "saga_completed": 1}
+
+
+def test_one_step_fails_and_compensation_runs(worker, order, db, simulator):
+    """Cal.com has given the slot of the last segment to somebody else in the meantime."""
+    wanted = order(3)
+    taken = wanted.segments[2]
+    other = simulator.book(event_type_id=taken["event_type_id"], start=taken["start"].isoformat())
+    handle = CompositeBookingSaga.enqueue(*wanted)
+    assert handle.wait(60) == "compensated"
+    assert handle.record().failed_step == "book_segment[2]"
+    assert handle.public_status() == "cancelled"
+    assert [booked["uid"] for booked in simulator.standing()] == [other["uid"]]
+    assert {(row.status, row.deleted_at is None) for row in appointments(db)} == {("failed", False)}
+    with pytest.raises(SagaException, match="was undone"):
+        handle.result()
+
+
+@pytest.mark.timeout(180)
+def test_100_sagas_run_concurrently(worker, order, db, simulator, staff):
+    orders = [order(2) for _ in range(100)]
+    for one in orders[::10]:
+        taken = one.segments[1]
+        simulator.book(event_type_id=taken["event_type_id"], start=taken["start"].isoformat())
+    handles = [CompositeBookingSaga.enqueue(*one) for one in orders]
+    ends = [handle.wait(150) for handle in handles]
+    assert ends == (["compensated"] + ["completed"] * 9) * 10
+    ours = [booked for booked in simulator.standing() if METADATA_KEY in booked["metadata"]]
+    assert sorted(booked["metadata"][METADATA_KEY] for booked in ours) == sorted(
+        f"{handle.id}/book_segment[{number}]"
+        for handle, end in zip(handles, ends, strict=True)
+        for number in range(2)
+        if end == "completed"
+    )
+    standing = {row.calcom_v2_booking_id for row in appointments(db) if row.deleted_at is None}
+    assert standing == {booked["uid"] for booked in ours}
+    assert db.execute(text("SELECT count(*) FROM saga_locks")).scalar_one() == 0
+
+
+def test_retry_after_transient_failure(worker, order, db, simulator):
+    """Cal.com does not answer twice, and nothing was done: whoever was not served tries again."""
+    simulator.fault("create", "http_503", "before", count=2)
+    handle = CompositeBookingSaga.enqueue(*order(3))
+    assert handle.wait(30) == "completed"
+    assert history(db)["step_retry"] == 2
+    assert sum(handle.record().steps[f"book_segment[{number}]"].attempts for number in range(3)) == 5
+    assert len(simulator.ledger()) == 3

@@ -70,8 +70,8 @@ def unbooked(booking, staff, app_engine):
 def planted(booking, unbooked, simulator, app_engine):
     """Make booked appointments without a saga: for tests that want very many."""
 
-    def make() -> Appointment:
-        appointment = unbooked()
+    def make(**changes) -> Appointment:
+        appointment = unbooked(**changes)
         with app_engine.database.transaction() as connection:
             email = connection.execute(
                 text("SELECT email FROM customers WHERE id = :id"), {"id": appointment.customer_id}

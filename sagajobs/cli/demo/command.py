@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from sagajobs.cli.demo import scenario
 from sagajobs.cli.demo.home import fresh_home, move_in
 from sagajobs.cli.demo.performance import Result, perform
 from sagajobs.cli.demo.progress import Teller
@@ -29,12 +30,13 @@ _TOLD = (Lifecycle.STEP_RETRY, Lifecycle.STEP_UNKNOWN, Lifecycle.STEP_PROBED, Li
 )
 @json_option
 def demo(*, bookings: int, as_json: bool) -> None:
-    """Book appointments while Cal.com fails and workers are killed, and count what is left of it.
+    """Book, move and cancel appointments while Cal.com fails and workers are killed, and count what is left of it.
 
     It has a home of its own, SAGAJOBS_HOME/demo, emptied at the start and kept afterwards, with its own embedded
     servers and Cal.com simulator: servers that are set by URL are not touched. Two workers and beat carry out the
     bookings; some slots are taken, here or at Cal.com, some calls fail before or after they took effect, and a pool
-    process and a whole worker are killed at work.
+    process and a whole worker are killed at work. Then some appointments are moved or cancelled, and some are booked
+    several at once, all or none.
 
     With --json the last line is one JSON object, and everything else goes to standard error. Exit status 0 if no
     invariant is violated, no booking is an orphan and no saga is lost; else 1.
@@ -44,7 +46,7 @@ def demo(*, bookings: int, as_json: bool) -> None:
     # What the engine warns of is what the demonstration is about; the table says it better.
     for name in ("saga", "sagajobs"):
         logging.getLogger(name).addHandler(logging.NullHandler())
-    teller = Teller(bookings, to_stderr=as_json)
+    teller = Teller(scenario.sagas(bookings), to_stderr=as_json)
     began = time.monotonic()
     try:
         with only_one(home / "demo.lock", "sagajobs demo"):
@@ -78,10 +80,10 @@ def _report(result: Result, seconds: float, teller: Teller, *, err: bool) -> Non
     tally = result.tally
     teller.say("")
     print_table(
-        ("outcome", "because of", "at step", "sagas"),
+        ("saga", "outcome", "because of", "at step", "sagas"),
         [
-            (state, error.rpartition(".")[2] or "-", step or "-", str(times))
-            for (state, step, error), times in sorted(tally.reasons.items())
+            (name, state, error.rpartition(".")[2] or "-", step or "-", str(times))
+            for (name, state, step, error), times in sorted(tally.reasons.items())
         ],
         err=err,
     )
@@ -94,7 +96,7 @@ def _report(result: Result, seconds: float, teller: Teller, *, err: bool) -> Non
             (
                 "orphans",
                 str(tally.orphans),
-                f"{tally.stray} bookings without saga, {tally.missing} sagas without booking",
+                f"{tally.stray} bookings without appointment, {tally.missing} appointments without booking",
             ),
             ("lost", str(tally.lost), "sagas started and not at rest"),
             ("workers killed", str(result.killed), "at work, with SIGKILL"),

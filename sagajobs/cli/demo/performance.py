@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sagajobs.booking import AppointmentCreationSaga, BookingRequest
+from sqlalchemy import text
+
+from sagajobs.booking import AppointmentCreationSaga, AppointmentSyncSaga, BookingRequest, CompositeBookingSaga
 from sagajobs.cli import application
 from sagajobs.cli.demo import scenario, tally
 from sagajobs.cli.demo.accidents import Killer
@@ -19,6 +21,8 @@ PATIENCE = 60.0
 """Seconds that the sagas get to come to rest after the last start; what has not by then counts as lost."""
 
 _LOOK_EVERY = 0.2
+
+_BOOKED = text("SELECT id FROM appointments WHERE status = 'scheduled' ORDER BY id")
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,9 @@ class _Performance:
         self._book(self._requests[half:])
         self._tell(self._killer.kill_worker())
         self._await_rest(len(self._requests))
+        self._control.spoil(scenario.THIRD_FAULTS)
+        self._change()
+        self._await_rest(scenario.sagas(len(self._requests)))
         with self._database.reading() as connection:
             counted = tally.count(connection, self._control.ledger(), self._started)
         return Result(counted, self._control.fired(), taken, self._killer.killed)
@@ -85,6 +92,17 @@ class _Performance:
     def _book(self, requests: list[BookingRequest]) -> None:
         for request in requests:
             self._started.append(AppointmentCreationSaga.enqueue(request).id)
+
+    def _change(self) -> None:
+        """Move and cancel some of what was booked, and book several at once, two orders for the same slot in turn."""
+        first = self._requests[0].start
+        self._teller.say("moving and cancelling appointments, and booking several at once")
+        with self._database.reading() as connection:
+            booked = connection.scalars(_BOOKED).all()
+        for appointment, operation, data in scenario.changes(booked, len(self._requests), first):
+            self._started.append(AppointmentSyncSaga.enqueue(appointment, operation, data).id)
+        for customer, segments in scenario.orders(first, len(self._requests)):
+            self._started.append(CompositeBookingSaga.enqueue(customer, segments).id)
 
     def _tell(self, line: str | None) -> None:
         self._teller.say(line or "found nobody at work to kill")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import requests
 from sqlalchemy import Connection, insert
 
-from sagajobs.booking import BookingRequest, Customer
+from sagajobs.booking import BookingRequest, Customer, Slot
 from sagajobs.booking.schema import staff
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.models import NewBooking
@@ -36,7 +36,18 @@ SECOND_FAULTS: tuple[dict[str, Any], ...] = (
     {"operation": "create", "kind": "drop", "when": "after", "count": 2},
     {"operation": "list", "kind": "http_500", "when": "before", "count": 1},
 )
-"""Faults that are set before the first and before the second half of the bookings."""
+THIRD_FAULTS: tuple[dict[str, Any], ...] = (
+    {"operation": "reschedule", "kind": "timeout", "when": "after", "count": 1},
+    {"operation": "cancel", "kind": "http_500", "when": "after", "count": 1},
+    {"operation": "create", "kind": "drop", "when": "after", "count": 1},
+)
+"""Faults that are set before the first and the second half of the bookings, and before the changes."""
+
+_CHANGED = 5
+"""Of so many bookings one appointment is changed afterwards."""
+
+_COMBINED = 20
+"""For so many bookings one order of several appointments at once."""
 
 
 def first_slot() -> datetime:
@@ -65,6 +76,38 @@ def bookings(first: datetime, count: int) -> Iterator[BookingRequest]:
             duration_minutes=MINUTES,
             staff_id=place % HOSTS + 1,
         )
+
+
+def sagas(bookings: int) -> int:
+    """Return how many sagas the demonstration starts for so many bookings."""
+    return bookings + bookings // _CHANGED + 2 * (bookings // _COMBINED)
+
+
+def changes(appointments: Sequence[int], bookings: int, first: datetime) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield what is to be changed: appointment, operation, data; moved and cancelled in turn.
+
+    Args:
+        appointments: ids of those that are booked.
+        bookings: how many bookings were asked for.
+        first: the first time that was booked; moved ones go to the day after, each to a time of its own.
+    """
+    for number, appointment in enumerate(appointments[: bookings // _CHANGED]):
+        if number % 2:
+            yield appointment, "cancel", {"reason": "The customer cannot come."}
+        else:
+            yield appointment, "reschedule", {"start": first + timedelta(days=1, minutes=MINUTES * number)}
+
+
+def orders(first: datetime, bookings: int) -> Iterator[tuple[Customer, list[Slot]]]:
+    """Yield orders of three appointments at once, in pairs: the second of a pair wants a slot that the first got.
+
+    Without a staff member of ours, so that it is Cal.com who finds out, with the other two perhaps booked by then.
+    """
+    for number in range(2 * (bookings // _COMBINED)):
+        customer = Customer(name=f"Group {number}", email=f"group{number}@example.org")
+        start = first + timedelta(days=2, minutes=MINUTES * (number // 2))
+        hosts = (1, 2, 3) if number % 2 == 0 else (4, 5, 3)
+        yield customer, [Slot(event_type_id=host, start=start, duration_minutes=MINUTES) for host in hosts]
 
 
 def book_as_somebody_else(client: CalcomClient, wanted: list[BookingRequest]) -> int:

@@ -11,16 +11,18 @@ from sqlalchemy import Connection, text
 
 from sagajobs.booking import invariants
 from sagajobs.booking.outside import METADATA_KEY, STANDING
+from sagajobs.booking.schema import SLOT_FREE
 from sagajobs.saga.states import UNFINISHED, SagaState
 
 ALWAYS = (SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.MANUAL_REVIEW_REQUIRED)
 """Outcomes that are named even if no saga has them."""
 
-_SAGAS = text("""
-    SELECT g.id::text AS id, g.state, g.error->>'step' AS step, g.error->>'class' AS error,
-        (SELECT s.output->>'uid' FROM saga_steps s WHERE s.saga_id = g.id AND s.name = 'book_calcom') AS uid
-    FROM sagas g
-""")
+_SAGAS = text("SELECT id::text, name, state, error->>'step' AS step, error->>'class' AS error FROM sagas")
+
+_LIVE = text(f"""
+    SELECT calcom_v2_booking_id FROM appointments
+    WHERE calcom_v2_booking_id IS NOT NULL AND deleted_at IS NULL AND status NOT IN {SLOT_FREE}
+""")  # noqa: S608 - a constant of ours
 
 _EVENTS = text("SELECT event, count(*) AS times FROM saga_events GROUP BY event")
 
@@ -35,17 +37,17 @@ class Tally:
     Attributes:
         sagas: how many there are.
         outcomes: how many are in which state.
-        reasons: how many came to which state on account of which step and error.
+        reasons: how many of which kind came to which state on account of which step and error.
         events: how often each lifecycle event is in the history.
         violations: of the invariants.
-        stray: standing bookings with our key that no completed saga names.
-        missing: completed sagas whose booking does not stand.
+        stray: standing bookings with our key that no standing appointment names.
+        missing: standing appointments whose booking does not stand.
         lost: sagas that were started and are not at rest.
     """
 
     sagas: int
     outcomes: Mapping[str, int]
-    reasons: Mapping[tuple[str, str, str], int]
+    reasons: Mapping[tuple[str, str, str, str], int]
     events: Mapping[str, int]
     violations: Sequence[invariants.Violation]
     stray: int
@@ -54,7 +56,7 @@ class Tally:
 
     @property
     def orphans(self) -> int:
-        """Bookings and sagas that lack their other half."""
+        """Bookings and appointments that lack their other half."""
         return self.stray + self.missing
 
     @property
@@ -85,15 +87,15 @@ def count(connection: Connection, ledger: Sequence[Mapping[str, Any]], started: 
     states = {row.id: SagaState(row.state) for row in rows}
     standing = {booking["uid"] for booking in ledger if booking["status"] in STANDING}
     ours = {booking["uid"] for booking in ledger if METADATA_KEY in booking["metadata"]}
-    named = Counter(row.uid for row in rows if row.state == SagaState.COMPLETED)
+    live = set(connection.scalars(_LIVE))
     found = Counter(states.values())
     return Tally(
         sagas=len(rows),
         outcomes={state: found[state] for state in (*ALWAYS, *(found.keys() - set(ALWAYS)))},
-        reasons=Counter((row.state, row.step or "", row.error or "") for row in rows),
+        reasons=Counter((row.name, row.state, row.step or "", row.error or "") for row in rows),
         events={row.event: row.times for row in connection.execute(_EVENTS)},
         violations=invariants.check(connection),
-        stray=len(standing & ours - named.keys()),
-        missing=sum(times for uid, times in named.items() if uid not in standing),
+        stray=len((standing & ours) - live),
+        missing=len(live - standing),
         lost=sum(states.get(saga_id, SagaState.PENDING) in UNFINISHED for saga_id in started),
     )
