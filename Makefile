@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Servers for `make test-servers`; the suite makes a database of its own on the first and drops it afterwards.
+# Servers for `make test-servers`; each of its three processes makes a database of its own on the first, drops it
+# afterwards, and takes a numbered one of Redis: those from the number given on are emptied.
 TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
-TEST_REDIS_URL ?= redis://127.0.0.1:6379/13
-TEST_BROKER_URLS ?= redis://127.0.0.1:6379/12 amqp://guest:guest@127.0.0.1:5672//
+TEST_REDIS_URL ?= redis://127.0.0.1:6379/4
+TEST_BROKER_URLS ?= redis://127.0.0.1:6379/8 amqp://guest:guest@127.0.0.1:5672//
 
 # Random histories that `make chaos` tries.
 CHAOS_EXAMPLES ?= 5000
@@ -33,13 +34,13 @@ up: install ## Run the whole stack until Ctrl-C
 	$(BIN)/sagajobs up
 
 test: install ## Run all tests, on servers of their own
-	$(BIN)/pytest -q --numprocesses=3 --dist=loadscope
+	$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder
 
 test-servers: install ## Run the tests of engine and sagas against servers by URL, once for each broker
 	@set -e; for broker in $(TEST_BROKER_URLS); do \
 		echo "== broker: $${broker%%:*}"; \
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
-			$(BIN)/pytest -q tests/saga tests/acceptance; \
+			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance; \
 	done
 
 chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (four a second)

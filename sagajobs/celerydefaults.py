@@ -19,6 +19,9 @@ from sagajobs.saga.sweeps import Sweep
 VISIBILITY_TIMEOUT = 900
 """Seconds after which Redis gives out again what a vanished worker held: longer than any task may take."""
 
+EXCHANGE = "sagajobs"
+"""The exchange that the queues are bound to."""
+
 _REDIS = {
     "visibility_timeout": VISIBILITY_TIMEOUT,
     "unacked_restore_interval": 10,
@@ -28,8 +31,6 @@ _REDIS = {
     "socket_connect_timeout": 3,
     "socket_keepalive": True,
     "health_check_interval": 25,
-    # Unacknowledged messages are kept per database, not per application: the prefix keeps others' hands off ours.
-    "global_keyprefix": "sagajobs:",
     "max_retries": 3,
     "interval_start": 0,
     "interval_step": 0.2,
@@ -51,20 +52,24 @@ def celery_defaults(settings: Settings, broker_url: str, sweeps: Iterable[Sweep]
         sweeps: what beat has done, and how often.
     """
     rabbitmq = broker_url.startswith("amqp")
-    arguments = {"x-queue-type": "quorum"} if rabbitmq else None
-    queues = [Queue(name, Exchange("sagajobs"), routing_key=name, queue_arguments=arguments) for name in QUEUES]
+    prefix = settings.queue_prefix
+    # Unacknowledged messages are kept per database, not per application: the prefix keeps others' hands off ours.
+    redis = _REDIS | {"global_keyprefix": f"{prefix}sagajobs:"}
     return {
         "broker_url": broker_url,
-        "broker_transport_options": _RABBITMQ if rabbitmq else _REDIS,
+        "broker_transport_options": _RABBITMQ if rabbitmq else redis,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 3,
         "broker_pool_limit": 10,
         # RabbitMQ gives a cut-off worker's messages to another one at once, so its own work must end; Redis does not.
         "worker_cancel_long_running_tasks_on_connection_loss": rabbitmq,
-        "task_queues": queues,
+        "task_queues": [_queue(name, prefix, quorum=rabbitmq) for name in QUEUES],
         "task_default_queue": QUEUES[0],
         "task_create_missing_queues": False,
+        # Who pings, revokes or shuts down all workers, and who watches them, means those of one deployment.
+        "control_exchange": f"{prefix}celery",
+        "event_exchange": f"{prefix}celeryev",
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
@@ -88,3 +93,14 @@ def celery_defaults(settings: Settings, broker_url: str, sweeps: Iterable[Sweep]
             for sweep in sweeps
         },
     }
+
+
+def _queue(name: str, prefix: str, *, quorum: bool) -> Queue:
+    """Return a queue that the broker knows by its prefixed name and this application, by its alias, without."""
+    return Queue(
+        prefix + name,
+        Exchange(prefix + EXCHANGE),
+        routing_key=prefix + name,
+        queue_arguments={"x-queue-type": "quorum"} if quorum else None,
+        alias=name if prefix else None,
+    )

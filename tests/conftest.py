@@ -1,7 +1,7 @@
 """What all tests share: real servers of their own, a clean slate, and the invariants afterwards.
 
 The servers are the embedded ones, in a home of this run. `TEST_DATABASE_URL`, `TEST_BROKER_URL` and `TEST_REDIS_URL`
-(`make test-servers`) name others; a database of this run's own is then made on the first and dropped afterwards.
+(`make test-servers`) name others; what a process of the suite makes on them is its own, and gone afterwards.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
+
+from tests.support import given
 
 # Before `sagajobs` is imported by anybody: importing it reads the environment.
 HOME = Path(tempfile.mkdtemp(prefix="sagajobs-test-"))
@@ -33,37 +34,53 @@ os.environ.update(
     SAGAJOBS_LOG_LEVEL="DEBUG",
 )
 
-
-def _own_database(server: str) -> str:
-    name = f"sagajobs_test_{os.getpid()}"
-    url = make_url(server).set(drivername="postgresql+psycopg2")
-    with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    return url.set(database=name).render_as_string(hide_password=False)
+OUTSIDE = {"worker", "workers"}
+"""Fixtures that start Celery workers; the tests that ask for one take seconds, and go through the broker."""
 
 
-if os.environ.get("TEST_DATABASE_URL"):
-    os.environ["SAGAJOBS_DATABASE_URL"] = _own_database(os.environ["TEST_DATABASE_URL"])
-    # With a database set by hand Cal.com must be named too; the simulator is the embedded one all the same.
-    from sagajobs.runtime import embedded
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that start most workers: a module is one process's, and a long one must not be last."""
+    waiting = Counter(item.path for item in items if not OUTSIDE.isdisjoint(item.fixturenames))
+    items.sort(key=lambda item: -waiting[item.path])
 
-    os.environ["SAGAJOBS_CALCOM_URL"] = embedded.acquire("simulator", HOME)
-    os.environ["SAGAJOBS_CALCOM_API_KEY"] = "cal_test_simulator"
-for given, ours in (("TEST_BROKER_URL", "SAGAJOBS_BROKER_URL"), ("TEST_REDIS_URL", "SAGAJOBS_REDIS_URL")):
-    if os.environ.get(given):
-        os.environ[ours] = os.environ[given]
 
-pytest_plugins = ["tests.support.fixtures", "tests.support.syncing"]
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the servers, and only then import the fixtures: they import the application, which reads the environment."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        _take_from_given_servers()  # the process that hands out the tests of `-n` runs none
+    for module in ("tests.support.fixtures", "tests.support.syncing"):
+        config.pluginmanager.import_plugin(module)
+
+
+def _take_from_given_servers() -> None:
+    if os.environ.get("TEST_DATABASE_URL"):
+        os.environ["SAGAJOBS_DATABASE_URL"] = given.own_database(os.environ["TEST_DATABASE_URL"])
+        # With a database set by hand Cal.com must be named too; the simulator is the embedded one all the same.
+        from sagajobs.runtime import embedded
+
+        os.environ["SAGAJOBS_CALCOM_URL"] = embedded.acquire("simulator", HOME)
+        os.environ["SAGAJOBS_CALCOM_API_KEY"] = "cal_test_simulator"
+    if os.environ.get("TEST_BROKER_URL"):
+        os.environ["SAGAJOBS_BROKER_URL"] = given.own_number(os.environ["TEST_BROKER_URL"])
+        os.environ["SAGAJOBS_QUEUE_PREFIX"] = given.PREFIX
+    if os.environ.get("TEST_REDIS_URL"):
+        os.environ["SAGAJOBS_REDIS_URL"] = given.own_number(os.environ["TEST_REDIS_URL"])
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_servers():
+    """Leave nothing on them; not later, as a process of `-n` is ended when its last test has been reported."""
     yield
-    from sagajobs.root import engine
+    from sagajobs.root import app, engine
 
     engine.database.close()
+    if os.environ.get("TEST_BROKER_URL"):
+        given.leave_broker(app)
     if os.environ.get("TEST_DATABASE_URL"):
-        url = make_url(os.environ["TEST_DATABASE_URL"]).set(drivername="postgresql+psycopg2")
-        with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.execute(text(f"DROP DATABASE sagajobs_test_{os.getpid()} WITH (FORCE)"))
+        given.drop_database(os.environ["TEST_DATABASE_URL"])
     shutil.rmtree(HOME, ignore_errors=True)

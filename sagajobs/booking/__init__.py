@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.appointment import Appointment, AppointmentSummary
 from sagajobs.booking.composite import CompositeBooking, CompositeBookingSaga
 from sagajobs.booking.creation import AppointmentCreationSaga
 from sagajobs.booking.follow import AppointmentFollowSaga
@@ -13,6 +13,7 @@ __all__ = [
     "Appointment",
     "AppointmentCreationSaga",
     "AppointmentFollowSaga",
+    "AppointmentSummary",
     "AppointmentSyncSaga",
     "BookingRequest",
     "CompositeBooking",

@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import select, text
 
-from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.appointment import AppointmentSummary
 from sagajobs.booking.schema import appointments
 from sagajobs.errors import ConfigurationError, TransientError
 from sagajobs.saga import Database
@@ -37,7 +37,7 @@ AWAY_FOR = 5.0
 WARN_EVERY = 60.0
 """Seconds between two warnings that Redis is away: each read of an outage would write one."""
 
-_SHAPE = "-".join(Appointment.__slots__)
+_SHAPE = "-".join(AppointmentSummary.__slots__)
 """Names the field of the value: processes of two versions, during a deployment, do not read each other's."""
 
 _LOOK = """
@@ -89,7 +89,7 @@ class AppointmentCache:
         self._redis: Redis | None = None  # its connections are made anew in a process that was forked
         self._away_until = self._warn_at = float("-inf")
 
-    def get(self, appointment_id: int) -> Appointment | None:
+    def get(self, appointment_id: int) -> AppointmentSummary | None:
         """Return an appointment, None if there is none, or none any more.
 
         While Redis is away the database answers every time; the log is told once a minute.
@@ -129,9 +129,9 @@ class AppointmentCache:
             self._lost(error)
             return None
 
-    def _load(self, appointment_id: int) -> tuple[Appointment | None, bool]:
+    def _load(self, appointment_id: int) -> tuple[AppointmentSummary | None, bool]:
         """Return the appointment and whether it is at rest."""
-        columns = [appointments.c[name] for name in Appointment.__slots__]
+        columns = [appointments.c[name] for name in AppointmentSummary.__slots__]
         question = select(*columns, _IN_WORK).where(
             appointments.c.id == appointment_id, appointments.c.deleted_at.is_(None)
         )
@@ -140,7 +140,7 @@ class AppointmentCache:
         if row is None:
             return None, False
         *values, busy = row
-        return Appointment(*values), not busy
+        return AppointmentSummary(*values), not busy
 
     @property
     def _client(self) -> Redis:
@@ -168,12 +168,12 @@ def cache_key(appointment_id: int) -> str:
     return f"sagajobs:appointment:{appointment_id}"
 
 
-def _to_json(appointment: Appointment) -> str:
+def _to_json(appointment: AppointmentSummary) -> str:
     return json.dumps(asdict(appointment), default=datetime.isoformat)
 
 
-def _from_json(value: str) -> Appointment:
+def _from_json(value: str) -> AppointmentSummary:
     document: dict[str, Any] = json.loads(value)
     for name in ("starts_at", "ends_at"):
         document[name] = datetime.fromisoformat(document[name])
-    return Appointment(**document)
+    return AppointmentSummary(**document)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.appointment import Appointment, AppointmentSummary
 from sagajobs.booking.composite import CompositeBooking, CompositeBookingSaga
 from sagajobs.booking.creation import AppointmentCreationSaga
 from sagajobs.booking.direct import book_composite_directly, book_directly, sync_directly
@@ -96,6 +96,6 @@ class BookingFacade:
             return CompositeBookingSaga.run(customer, segments)
         return book_composite_directly(self._database, self._services, customer, segments)
 
-    def find_appointment(self, appointment_id: int) -> Appointment | None:
+    def find_appointment(self, appointment_id: int) -> AppointmentSummary | None:
         """Return an appointment, None if there is none or it was deleted; from the cache if that has it."""
         return self._services.cache.get(appointment_id)

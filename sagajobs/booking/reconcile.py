@@ -136,21 +136,24 @@ class Reconciliation:
         found = 0
         for uid in standing:
             if uid not in named and METADATA_KEY in bookings[uid].metadata:
-                found += self._each(self._unknown, bookings[uid], uid)
+                found += self._each(self._unknown, bookings[uid], f"booking number {bookings[uid].id}")
         for row in ours:
             known = bookings.get(row.uid)
             if known is None or _difference(row, known) is not None:
-                found += self._each(self._changed, row, row.uid)
+                found += self._each(self._changed, row, f"the booking of appointment {row.id}")
         return found
 
-    def _each(self, compare: Callable[[Any], bool], what: Any, uid: str) -> bool:
-        """Compare one of many; whatever is wrong with it, the others must be compared, unless Cal.com is away."""
+    def _each(self, compare: Callable[[Any], bool], what: Any, called: str) -> bool:
+        """Compare one of many; whatever is wrong with it, the others must be compared, unless Cal.com is away.
+
+        In the log it is `called` by a number: whoever knows a uid can cancel the booking (SPEC G7).
+        """
         try:
             return compare(what)
         except TransientError:
             raise
         except Exception as error:  # noqa: BLE001 - as the docstring says
-            log.warning("booking %s could not be compared now: %s", uid, type(error).__name__)
+            log.warning("%s could not be compared now: %s", called, type(error).__name__)
             return False
 
     # --- a booking under our key that no appointment has ---
@@ -172,8 +175,9 @@ class Reconciliation:
             return False  # cancelled since it was listed
         return self._say(
             "reconcile_orphan",
-            f"Cal.com has booking {booking.uid} under our key and no live appointment has it "
-            f"(saga_id: {saga_id}, {maker.state or 'not here any more'}); see whether it is to be cancelled by hand",
+            f"Cal.com has booking number {booking.id} under our key and no live appointment has it "
+            f"(saga_id: {saga_id}, {maker.state or 'not here any more'}); see whether it is to be cancelled by hand: "
+            f"audit_log has its uid, as reconcile.orphan of {booking.id}",
             entity=("calcom_booking", booking.id),
             saga_id=saga_id if maker.state else None,
             uid=booking.uid,
@@ -200,7 +204,7 @@ class Reconciliation:
         except BookingNotFound:
             return self._say(
                 "reconcile_missing",
-                f"Cal.com does not know booking {row.uid} of appointment {row.id}; "
+                f"Cal.com does not know the booking of appointment {row.id}; "
                 "see whether SAGAJOBS_CALCOM_API_KEY is of the account that it was made with",
                 entity=("appointment", row.id),
                 saga_id=row.saga_id,

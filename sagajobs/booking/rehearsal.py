@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.appointment import AppointmentSummary
 from sagajobs.booking.cache import AppointmentCache, cache_key
 from sagajobs.errors import RehearsalOver
 
@@ -22,7 +22,7 @@ class RehearsalCache(AppointmentCache):
         self._cache = cache
         self._calls = calls
 
-    def get(self, appointment_id: int) -> Appointment | None:
+    def get(self, appointment_id: int) -> AppointmentSummary | None:
         """Return an appointment as the other cache does."""
         return self._cache.get(appointment_id)
 

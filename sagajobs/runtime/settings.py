@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -23,6 +24,9 @@ _EMBEDDABLE = ("database_url", "broker_url", "redis_url")
 _KINDS = {"float_parsing": "a number", "int_parsing": "a whole number", "bool_parsing": "true or false"}
 """Pydantic's kinds of unreadable values, in words for those who set them."""
 
+_PREFIX = r"[A-Za-z0-9._-]{0,50}"
+"""Of a queue's prefix: what RabbitMQ takes in a name (255 bytes), and no character that Redis or a shell reads."""
+
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -34,6 +38,12 @@ def _level(value: str) -> str:
     if value.upper() not in _LEVELS:
         raise ValueError(f"is no log level; use one of {', '.join(_LEVELS)}")
     return value.upper()
+
+
+def _prefix(value: str) -> str:
+    if not re.fullmatch(_PREFIX, value):
+        raise ValueError("is no prefix for queues; use at most 50 letters, digits, dots, hyphens and underscores")
+    return value
 
 
 def _not_blank(value: SecretStr) -> SecretStr:
@@ -94,6 +104,9 @@ class Settings(BaseSettings):
     )
     broker_url: Annotated[str, _url(BROKER)] | None = Field(
         default=None, repr=False, description="Celery's broker: Redis, Valkey or RabbitMQ"
+    )
+    queue_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        default="", description="what the names of queues and exchanges begin with, where deployments share a broker"
     )
     redis_url: Annotated[str, _url(REDIS)] | None = Field(
         default=None, repr=False, description="Redis or Valkey for cache, quota and circuit breaker"

@@ -171,8 +171,11 @@ def check_cancel(record: SagaRecord, meant: SagaState, kind: type[Saga] | None) 
 def _irrevocable(record: SagaRecord, kind: type[Saga], name: str) -> bool:
     """Tell whether a step at or past the pivot stands or may stand; a local one at work is taken back whole."""
     step: Step = kind.definition.step(name)
-    state = record.steps[name].state
-    stands = state in (StepState.DONE, StepState.UNKNOWN) or (state is StepState.RUNNING and step.external)
+    glance = record.steps[name]
+    done = glance.state in (StepState.DONE, StepState.UNKNOWN)
+    at_work = glance.state is StepState.RUNNING and step.external
+    waits_in_doubt = glance.state is StepState.WAITING and glance.in_doubt
+    stands = done or at_work or waits_in_doubt
     return stands and (step.pivot or step.after_pivot)
 
 

@@ -148,7 +148,7 @@ class Executor:
     def _turn_to(
         self, connection: Connection, kind: type[Saga], step: Step, record: SagaRecord, row: StepRecord
     ) -> Outcome:
-        if row.state in (StepState.RUNNING, StepState.UNKNOWN):
+        if row.state in (StepState.WAITING, StepState.RUNNING, StepState.UNKNOWN):
             settle = Settle(self, kind, step, record.id)
             if step.external:
                 return settle.settle(connection, record, row)

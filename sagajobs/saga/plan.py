@@ -97,7 +97,8 @@ def next_undo(saga: SagaRecord, definition: Definition, has_undo: Callable[[Step
     """Return the step that a compensating saga must turn to next, None if nothing is left to undo.
 
     What may still happen or may have happened comes first: it is the newest, and undoing what lies below it before
-    its outcome is known could leave it standing alone. Then the steps that are done, newest first.
+    its outcome is known could leave it standing alone. That includes a step that waits for its next attempt with the
+    earlier one in doubt, as only its result tells what there is to undo. Then the steps that are done, newest first.
 
     Args:
         saga: what the table says.
@@ -108,8 +109,9 @@ def next_undo(saga: SagaRecord, definition: Definition, has_undo: Callable[[Step
     standing = (StepState.UNDOING, StepState.UNDO_FAILED, StepState.DONE)
     steps = saga.steps.values()
     for glance in sorted(steps, key=lambda step: -step.position):
-        if glance.state in open_ends:
-            return definition.step(glance.name)
+        step = definition.step(glance.name)
+        if glance.state in open_ends or (glance.state is StepState.WAITING and glance.in_doubt and step.undo):
+            return step
     for glance in sorted(steps, key=_age, reverse=True):
         step = definition.step(glance.name)
         if glance.state in standing and (glance.state is not StepState.DONE or has_undo(step)):

@@ -22,6 +22,7 @@ class StepGlance:
     Attributes:
         name, state, stage, position, output, attempts: as in the table.
         leased: a worker's lease on it is still running.
+        in_doubt: an earlier attempt may have got through, and no probe can tell.
         finished: when it was done, seconds since the epoch.
     """
 
@@ -32,6 +33,7 @@ class StepGlance:
     output: Any = None
     attempts: int = 0
     leased: bool = False
+    in_doubt: bool = False
     finished: float | None = None
 
 
@@ -143,6 +145,7 @@ def saga_record(row: RowMapping) -> SagaRecord:
             output=step["output"],
             attempts=step["attempts"],
             leased=step["leased"],
+            in_doubt=step["in_doubt"],
             finished=step["finished"],
         )
         for name, step in (row["steps"] or {}).items()

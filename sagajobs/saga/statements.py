@@ -61,6 +61,7 @@ _SAGA = """
     (SELECT jsonb_object_agg(o.name, jsonb_build_object(
                 'state', o.state, 'stage', o.stage, 'position', o.position, 'output', o.output, 'attempts', o.attempts,
                 'leased', coalesce(o.lease_until > saga_now(), false),
+                'in_doubt', coalesce(CAST(o.error->>'in_doubt' AS boolean), false),
                 'finished', extract(epoch FROM o.finished_at)))
      FROM saga_steps o WHERE o.saga_id = g.id) AS steps
 """
@@ -136,7 +137,7 @@ WRITE = text(f"""
                 THEN saga_now() ELSE g.ended_at END,
             updated_at = saga_now()
         FROM step WHERE g.id = step.saga_id
-        RETURNING g.id, g.state, g.stage, coalesce(g.paused_from, g.state) AS meant
+        RETURNING g.id, g.state, g.stage, coalesce(g.paused_from, g.state) AS meant, g.ended_at
     ), event AS (
         INSERT INTO saga_events (saga_id, event, step, attempt, fence, detail)
         SELECT step.saga_id, e.event, e.step, e.attempt, step.fence, e.detail
@@ -151,7 +152,7 @@ WRITE = text(f"""
             old.useful_until, {_CASE_TIMES}
         FROM saga JOIN sagas old USING (id),
             jsonb_to_record(CAST(:review AS jsonb)) AS r(reason text, evidence jsonb)
-        WHERE saga.meant = 'manual_review_required' AND old.ended_at IS NULL AND r.reason IS NOT NULL
+        WHERE saga.meant = 'manual_review_required' AND saga.ended_at IS NULL AND r.reason IS NOT NULL
         ON CONFLICT (saga_id) WHERE closed_at IS NULL DO NOTHING
     )
     SELECT saga.state, saga.stage, step.fence,
@@ -163,7 +164,8 @@ WRITE = text(f"""
 No row: the claim is lost. `:only_from` are the states in which the saga itself may follow; a saga that was paused or
 turned round in the meantime keeps its state (the step's outcome is recorded all the same: it happened), and if it is
 under way somewhere, the sweep is told to look at once. While it is paused, what it would have come to is kept in
-`paused_from`, so that resuming it makes that true; a case is opened for it at once.
+`paused_from`, so that resuming it makes that true; a case is opened for it at once. None is about a saga that has
+ended: that is read of the row as locked (`saga`), as an abandon may have come after the statement's snapshot (`old`).
 
 `:over` says that the step needs no more work going forward. Of steps that run side by side the last one moves the saga
 on, to a stage of `:next_open` steps or, if that is 0, to its end. Which one is the last is decided by `open_steps`

@@ -11,7 +11,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sagajobs.calcom.webhooks import MAX_BODY
-from sagajobs.web.webhooks import CONTENT_TYPE, TOO_LARGE, WRONG_METHOD, WebhookAnswer, handle_webhook
+from sagajobs.web.webhooks import (
+    CONTENT_TYPE,
+    TOO_LARGE,
+    WRONG_LENGTH,
+    WRONG_METHOD,
+    WebhookAnswer,
+    handle_webhook,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -41,7 +48,10 @@ def _answer_wsgi(environ: WSGIEnvironment) -> WebhookAnswer:
         return WRONG_METHOD
     # A chunked body declares no length. Only a server that says so ends it by itself; elsewhere reading waits for ever.
     endless = MAX_BODY + 1 if environ.get("wsgi.input_terminated") else 0
-    size = int(environ.get("CONTENT_LENGTH") or endless)
+    declared = environ.get("CONTENT_LENGTH") or str(endless)
+    if not (declared.isascii() and declared.isdigit()):
+        return WRONG_LENGTH  # a negative one would have us read without end
+    size = int(declared[:20])  # longer ones are too large by their first digits
     if size > MAX_BODY and size != endless:
         return TOO_LARGE
     headers = {

@@ -41,6 +41,11 @@ TOO_LARGE = WebhookAnswer(
 )
 """The answer to a body that need not be read to its end to be refused."""
 
+WRONG_LENGTH = WebhookAnswer(
+    HTTPStatus.BAD_REQUEST, json.dumps({"error": "the header Content-Length is no number of bytes"}).encode()
+)
+"""The answer to a body of which nobody can say how long it is."""
+
 WRONG_METHOD = WebhookAnswer(HTTPStatus.METHOD_NOT_ALLOWED, json.dumps({"error": "webhooks come by POST"}).encode())
 """The answer to another method; it goes with a header `Allow: POST`."""
 

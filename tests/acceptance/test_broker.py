@@ -106,7 +106,7 @@ def test_the_broker_is_wiped_in_the_middle_of_a_hundred_sagas(broker, worker, bo
         handles.append(AppointmentCreationSaga.enqueue(booking()))
         if n in (30, 60, 99):
             wait_for(lambda done=n // 3: _ended(db) >= done)
-            broker.flushall()
+            broker.flushdb()
     ends = [handle.wait(120) for handle in handles]
     assert ends == ["completed"] * 100
     keys = [booking["metadata"][METADATA_KEY] for booking in simulator.ledger()]
@@ -126,7 +126,7 @@ def test_only_json_is_accepted(worker, booking):
         message = channel.prepare_message(
             bomb, content_type="application/x-python-serialize", content_encoding="binary"
         )
-        channel.basic_publish(message, exchange="", routing_key="saga.steps")
+        channel.basic_publish(message, exchange="", routing_key=app.amqp.queues["saga.steps"].name)
     handle = AppointmentCreationSaga.enqueue(booking())
     assert handle.wait(20) == "completed"
     assert not (worker.folder / "pickled").exists()

@@ -28,6 +28,7 @@ from sagajobs.calcom.errors import SlotTaken
 from sagajobs.calcom.operations import CANCEL_BOOKING
 from sagajobs.saga import faultpoints
 from tests.support.refusing import refusing
+from tests.support.sagas import reason
 from tests.support.syncing import FAULTS, LATER, assert_in_step, due, heal, row, seen_at_cal_com
 from tests.support.waiting import wait_for
 
@@ -256,7 +257,7 @@ def test_while_it_moves_it_holds_both_slots_and_then_the_new_one(booked, booking
         try:
             return AppointmentCreationSaga.run(booking(**slot)).status
         except SagaException as error:
-            return type(error.__cause__).__name__
+            return reason(error)
 
     def seen(point, _saga_id, step):
         if (point, step) == (faultpoints.Point.AFTER_CLAIM, "call_calcom"):

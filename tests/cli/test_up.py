@@ -95,8 +95,8 @@ def test_up_and_down_and_up_again(shell, make_home, up_in, living_in, eventually
 
     assert first.end(signal.SIGINT) == 0
     assert first.said().splitlines()[-1] == "stopped"
+    # Flower with them, which is not asked for: somebody else's may have taken its port by now.
     eventually(lambda: not living_in(home), "the end of all processes")
-    assert not _answers(flower[1])
     assert not list(first.log.parent.glob("celerybeat*"))
 
     again = up_in(there)

@@ -58,6 +58,7 @@ def fixture_load(monkeypatch):
         ("BROKER_URL", "amqp://u:s3cret@/", "names no host"),
         ("BROKER_URL", "unix://s3cret/x", "needs the absolute path of a socket"),
         ("BROKER_URL", "redis://u:s3cret@h:0/0", "names port 0"),
+        ("QUEUE_PREFIX", "s3cret:*", "is no prefix for queues; use at most 50 letters"),
         ("REDIS_URL", "amqp://u:s3cret@h//", "begins with amqp://, and it has to name a Redis or Valkey"),
         ("CALCOM_URL", "ftp://s3cret", "begins with ftp://, and it has to name Cal.com's HTTP API"),
         ("CALCOM_READ_TIMEOUT", "0", "has to be greater than 0"),

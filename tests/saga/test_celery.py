@@ -125,7 +125,7 @@ def test_a_message_is_malformed(worker, world):
         channel = connection.default_channel
         for body in ("not json {", "[]", '{"saga_id": 1}'):
             message = channel.prepare_message(body, content_type="application/json", content_encoding="utf-8")
-            channel.basic_publish(message, exchange="", routing_key="saga.steps")
+            channel.basic_publish(message, exchange="", routing_key=app.amqp.queues["saga.steps"].name)
     handle = Scripted.enqueue({})
     assert handle.wait(20) == "completed"
 

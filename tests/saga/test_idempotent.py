@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from sagajobs.errors import PermanentError, TransientError
+from sagajobs.errors import PermanentError, RemedyRefused, TransientError
 from sagajobs.saga import step
-from tests.support.sagas import QUICK
+from tests.support.sagas import QUICK, record
 
 LOST = TimeoutError("it got through, and its answer was lost")
 
@@ -64,3 +64,59 @@ def test_past_its_deadline_in_doubt(outside, app_engine):
             connection.execute(text("UPDATE sagas SET useful_until = saga_now()"))
 
     assert outside(LOST, hook=late) == ("compensated", [], 2)
+
+
+# --- in doubt, and waiting for its next attempt, when the saga turns round for another reason ---
+
+
+@pytest.fixture
+def waits_in_doubt(throwaway):
+    """A saga whose step got through, lost the answer and waits for its next attempt; what stands, and its handle."""
+
+    def go(**more):
+        standing: list[str] = []
+
+        def call(self, key):
+            first = not standing
+            standing[:] = [key]
+            if first:
+                raise LOST
+            return key
+
+        act = step(external=True, idempotent=True, retry=QUICK, parallel=bool(more))(call)
+        act.compensation(lambda self, result: standing.remove(result))
+        kind = throwaway.kind(begin=step(irreversible=True)(lambda self, db: None), **more, act=act)
+        handle = record(kind, {})
+        for name in ("begin", "act"):
+            throwaway.engine.executor.forward(kind, kind.definition.step(name), handle.id)
+        assert handle.record().steps["act"].state == "waiting"
+        assert len(standing) == 1
+        return handle, standing
+
+    return go
+
+
+def test_cancelled_while_one_in_doubt_waits_for_its_next_attempt(throwaway, waits_in_doubt):
+    handle, standing = waits_in_doubt()
+    handle.cancel(who="Op", why="not wanted any more")
+    assert throwaway.sweep(handle) == "compensated"
+    assert standing == []
+
+
+def test_another_one_fails_while_one_in_doubt_waits_for_its_next_attempt(throwaway, waits_in_doubt):
+    fails = step(irreversible=True)(lambda self, db: 1 / 0)
+    handle, standing = waits_in_doubt(fails=fails)
+    assert throwaway.sweep(handle) == "compensated"
+    assert standing == []
+
+
+def test_a_pivot_in_doubt_that_waits_for_its_next_attempt_is_not_cancelled(throwaway):
+    def call(self, key):
+        raise LOST
+
+    handle = throwaway.record(act=step(external=True, idempotent=True, pivot=True, retry=QUICK)(call))
+    kind = throwaway.engine.kinds[handle.record().name]
+    throwaway.engine.executor.forward(kind, kind.definition.step("act"), handle.id)
+    assert handle.record().steps["act"].state == "waiting"
+    with pytest.raises(RemedyRefused, match=r"past the pivot \(step act\)"):
+        handle.cancel(who="Op", why="not wanted any more")

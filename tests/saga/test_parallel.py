@@ -88,7 +88,12 @@ def due_in(db, handle) -> float:
 def _let_time_pass(app_engine) -> None:
     with app_engine.database.transaction() as connection:
         connection.execute(text("UPDATE sagas SET next_at = saga_now() WHERE next_at IS NOT NULL"))
-        connection.execute(text("UPDATE saga_steps SET lease_until = NULL, due_at = NULL"))
+        connection.execute(
+            text(
+                "UPDATE saga_steps SET lease_until = NULL, due_at = NULL, "
+                "absent_since = absent_since - interval '1 minute'"
+            )
+        )
 
 
 def finish(app_engine, broker, *handles, rounds: int = 40) -> None:

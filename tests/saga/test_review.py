@@ -318,6 +318,55 @@ def test_past_the_pivot_a_person_is_asked_about_it_next(throwaway, app_engine):
     assert throwaway.sweep(handle) == "completed"
 
 
+def test_one_that_fails_in_the_moment_of_an_abandon_opens_no_case_about_an_ended_saga(throwaway, app_engine, db):
+    """Nobody could ever close it: every remedy needs a saga that still waits for a person."""
+    asked = step(external=True, retry=QUICK)(cases.fails_then_works(TimeoutError()))
+    asked.probe(looks=1, over=0, retry=cases.ONCE)(cases.fails_then_works(TimeoutError()))
+    fails = step(external=True, idempotent=True, parallel=True)(cases.fails_then_works(PermanentError(), 1))
+    handle = throwaway.record(pivot=step(pivot=True)(cases.nothing), asked=asked, fails=fails)
+    kind = app_engine.kinds[handle.record().name]
+
+    def deliver(named: str) -> None:
+        app_engine.executor.forward(kind, kind.definition.step(named), handle.id)
+
+    deliver("pivot")
+    claimed, answered = threading.Event(), threading.Event()
+
+    def hook(point, _saga_id, named):
+        if (point, named) == (Point.AFTER_CLAIM, "fails"):
+            claimed.set()
+            assert answered.wait(20)
+
+    in_flight = threading.Thread(target=deliver, args=("fails",))
+    faultpoints.install(hook)
+    try:
+        in_flight.start()
+        assert claimed.wait(20)
+        while handle.status() != "manual_review_required":
+            with app_engine.database.transaction() as connection:
+                connection.execute(text("UPDATE saga_steps SET lease_until = NULL, due_at = NULL WHERE name = 'asked'"))
+            deliver("asked")
+        with app_engine.database.transaction() as connection:
+            case = app_engine.review.of(handle.id).number
+            app_engine.review._lock(connection, case)
+            answered.set()
+            waits = text(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%saga_steps%'"
+            )
+            while not db.execute(waits).scalar_one():
+                assert in_flight.is_alive()
+            connection.execute(
+                text("UPDATE review_cases SET closed_at = saga_now(), closed_by = 'Op', resolution = 'abandon'")
+            )
+            connection.execute(text("UPDATE sagas SET ended_at = saga_now() WHERE id = :id"), {"id": handle.id})
+        in_flight.join(20)
+    finally:
+        faultpoints.install(None)
+        answered.set()
+    assert handle.record().steps["fails"].state == "failed"
+    assert db.execute(text("SELECT count(*) FROM review_cases WHERE closed_at IS NULL")).scalar_one() == 0
+
+
 # --- two at once, and zombies ---
 
 

@@ -14,6 +14,7 @@ from sagajobs.saga.statements import FIRST_LOOK
 from sagajobs.saga.sweeps import run
 from sagajobs.saga.sweeps.review import BATCH, LONGEST_PAUSE
 from tests.support.sagas import QUICK, Scripted, record
+from tests.support.wide import Wide
 
 ASKED = "manual_review_required"
 LOST = ["book+timeout"]
@@ -348,6 +349,47 @@ def test_a_person_who_is_faster_than_the_look_wins(app_engine, db, point, remedy
     if end != ASKED:
         change(app_engine, "UPDATE saga_steps SET lease_until = NULL")
         app_engine.drive(Scripted, handle.id)
+
+
+def test_one_beside_it_that_fails_during_the_look_turns_the_saga_round(app_engine, world):
+    """Its call was out when the person was asked, and comes back refused while the other one is looked at."""
+    handle = record(Wide, {"items": 2, "script": {"book[0]": ["book+timeout"], "book[1]": ["permanent"]}})
+
+    def deliver(name: str) -> None:
+        app_engine.executor.forward(Wide, Wide.definition.step(name), handle.id)
+
+    for name in ("start", "beside", "extra", "book[0]"):
+        deliver(name)
+    claimed, answered = threading.Event(), threading.Event()
+    in_flight = threading.Thread(target=deliver, args=("book[1]",))
+
+    def hook(point: Point, _saga_id: str, name: str) -> None:
+        if (point, name) == (Point.AFTER_CLAIM, "book[1]"):
+            claimed.set()
+            assert answered.wait(20)
+        elif (point, name) == (Point.AFTER_CALL, "book[0]") and not answered.is_set():
+            answered.set()
+            in_flight.join(20)
+
+    faultpoints.install(hook)
+    try:
+        in_flight.start()
+        assert claimed.wait(20)
+        change(app_engine, "UPDATE saga_steps SET probes = 99, due_at = NULL WHERE name = 'book[0]'")
+        deliver("book[0]")
+        assert handle.status() == ASKED
+        let_time_pass(app_engine)
+        sweep(app_engine)
+    finally:
+        faultpoints.install(None)
+        answered.set()
+    assert states(handle)["book[1]"] == "failed"
+    change(app_engine, "UPDATE saga_steps SET lease_until = NULL")
+    let_time_pass(app_engine)
+    sweep(app_engine)
+    app_engine.drive(Wide, handle.id)
+    assert handle.status() == "compensated"
+    assert not world.stands(f"{handle.id}/book[0]")
 
 
 def test_two_sweeps_at_once_look_once(app_engine, db, world):

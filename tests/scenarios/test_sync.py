@@ -16,30 +16,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 OPERATIONS = ("create", "update", "cancel", "reschedule")
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_happy_path(worker, subject, simulator, app_engine, operation):
-    appointment, data = subject(operation)
-    handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
-    assert handle.wait(30) == "completed"
-    assert handle.result()["success"]
-    assert_in_step(app_engine, simulator, operation, appointment.id, data)
-
-
-@pytest.mark.parametrize("operation", ["create", "reschedule"])
-def test_one_step_fails_and_compensation_runs(worker, subject, simulator, app_engine, db, operation):
-    """Cal.com refuses for good: the appointment is as it was before."""
-    appointment, data = subject(operation)
-    start = data.get("start", appointment.starts_at)
-    simulator.book(event_type_id=appointment.event_type_id, start=start.isoformat())
-    standing = len(simulator.standing())
-    handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
-    assert handle.wait(30) == "compensated"
-    after = row(app_engine, appointment.id)
-    assert (after.status, after.calcom_sync_status) == (appointment.status, appointment.calcom_sync_status)
-    assert (after.starts_at, after.moving_starts_at) == (appointment.starts_at, None)
-    assert len(simulator.standing()) == standing
-    events = db.execute(text("SELECT event FROM saga_events WHERE saga_id = :id"), {"id": handle.id}).scalars().all()
-    assert {"step_failed", "compensation_completed", "saga_compensated"} <= set(events)
+# --- in this process, with less patience: before there is a worker, which has more and would take over ---
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -81,18 +58,6 @@ def test_100_sagas_run_concurrently(unbooked, simulator, app_engine, db):
     assert len(simulator.standing()) == 75
 
 
-@pytest.mark.parametrize("kind", ["drop", "http_500"])
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_retry_after_transient_failure(worker, subject, simulator, app_engine, operation, kind):
-    """Twice it does not get through; the third time it does."""
-    appointment, data = subject(operation)
-    simulator.fault(FAULTS[operation], kind, "before", count=2)
-    result = AppointmentSyncSaga.run(appointment.id, operation, data)
-    assert result["success"]
-    assert SagaHandle(result["saga_id"]).record().steps["call_calcom"].attempts == 3
-    assert_in_step(app_engine, simulator, operation, appointment.id, data)
-
-
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_manual_review_after_persistent_failure(subject, simulator, app_engine, db, monkeypatch, operation):
     step = AppointmentSyncSaga.definition.step("call_calcom")
@@ -111,3 +76,49 @@ def test_manual_review_after_persistent_failure(subject, simulator, app_engine, 
     case = db.execute(text("SELECT reason, urgent_at FROM review_cases WHERE closed_at IS NULL")).one()
     assert case.reason == "tried again in vain"
     assert case.urgent_at is not None
+
+
+# --- by workers ---
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_happy_path(worker, subject, simulator, app_engine, operation):
+    appointment, data = subject(operation)
+    handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
+    assert handle.wait(30) == "completed"
+    assert handle.result()["success"]
+    assert_in_step(app_engine, simulator, operation, appointment.id, data)
+
+
+@pytest.mark.parametrize("operation", ["create", "reschedule"])
+def test_one_step_fails_and_compensation_runs(worker, subject, simulator, app_engine, db, operation):
+    """Cal.com refuses for good: the appointment is as it was before."""
+    appointment, data = subject(operation)
+    start = data.get("start", appointment.starts_at)
+    simulator.book(event_type_id=appointment.event_type_id, start=start.isoformat())
+    standing = len(simulator.standing())
+    handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
+    assert handle.wait(30) == "compensated"
+    after = row(app_engine, appointment.id)
+    assert (after.status, after.calcom_sync_status) == (appointment.status, appointment.calcom_sync_status)
+    assert (after.starts_at, after.moving_starts_at) == (appointment.starts_at, None)
+    assert len(simulator.standing()) == standing
+    events = db.execute(text("SELECT event FROM saga_events WHERE saga_id = :id"), {"id": handle.id}).scalars().all()
+    assert {"step_failed", "compensation_completed", "saga_compensated"} <= set(events)
+
+
+@pytest.mark.parametrize("kind", ["drop", "http_500"])
+def test_retry_after_transient_failure(worker, subject, simulator, app_engine, kind):
+    """Twice it does not get through; the third time it does. All operations at the same time: each waits for itself."""
+    subjects = {operation: subject(operation) for operation in OPERATIONS}
+    for operation in OPERATIONS:
+        simulator.fault(FAULTS[operation], kind, "before", count=2)
+    handles = {
+        operation: AppointmentSyncSaga.enqueue(appointment.id, operation, data)
+        for operation, (appointment, data) in subjects.items()
+    }
+    for operation, (appointment, data) in subjects.items():
+        assert handles[operation].wait(60) == "completed"
+        assert handles[operation].result()["success"]
+        assert handles[operation].record().steps["call_calcom"].attempts == 3
+        assert_in_step(app_engine, simulator, operation, appointment.id, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -187,10 +188,11 @@ class Worker:
     def stop(self) -> None:
         if self.alive:
             self.process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        # Beat within it is a process of its own, and may outlive it by a message to a queue that is gone by then.
+        with contextlib.suppress(ProcessLookupError):
+            self.kill()
 
 
 @pytest.fixture

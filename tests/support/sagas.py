@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from sagajobs.errors import AmbiguousRefusal, Deferred, EffectGone, PermanentError, TransientError
+from sagajobs.errors import AmbiguousRefusal, Deferred, EffectGone, PermanentError, SagaException, TransientError
 from sagajobs.saga import RetryPolicy, Saga, SagaHandle, step
 
 QUICK = RetryPolicy(max_attempts=3, base=0.02, max_delay=0.05, deferral=0.02)
@@ -204,3 +204,11 @@ def record(kind: type[Saga], request: dict[str, Any]) -> SagaHandle:
     """Record a saga without a hint to anybody: as if its first message were lost."""
     with Session(kind.engine.database.engine) as session, session.begin():
         return kind.engine._start(kind, request, None, session)
+
+
+def reason(error: SagaException) -> str:
+    """Return the class of what a saga failed of, as it is on record.
+
+    The exception chains it only when this process itself met it: under load a worker may have taken the step over.
+    """
+    return SagaHandle(error.saga_id).record().error["class"]

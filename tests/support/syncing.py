@@ -22,8 +22,9 @@ FAULTS = {"create": "create", "update": "location", "cancel": "cancel", "resched
 def impatient(monkeypatch):
     """Look less patiently for a change at Cal.com, and try again sooner, than in earnest."""
     step = AppointmentSyncSaga.definition.step("call_calcom")
-    monkeypatch.setattr(step, "finder", replace(step.finder, over=0.2))
-    monkeypatch.setattr(step, "retry", replace(step.retry, base=0.05, max_delay=0.2))
+    looks = replace(step.finder.retry, base=0.05, max_delay=0.2, deferral=0.1)
+    monkeypatch.setattr(step, "finder", replace(step.finder, over=0.2, retry=looks))
+    monkeypatch.setattr(step, "retry", replace(step.retry, base=0.05, max_delay=0.2, deferral=0.1))
     local = AppointmentSyncSaga.definition.step("update_local")
     monkeypatch.setattr(local, "retry", replace(local.retry, base=0.02, max_delay=0.05))
 

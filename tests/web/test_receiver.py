@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -73,6 +74,15 @@ def test_another_method_is_told_which_one(receiver):
 def chunks(body: bytes) -> Iterator[bytes]:
     for start in range(0, len(body), 100_000):
         yield body[start : start + 100_000]
+
+
+@pytest.mark.parametrize("length", ["-1", "many", "٣", "9" * 5000])
+def test_a_length_that_is_none_is_refused_before_anything_is_read(serve, length):
+    """A negative one, read as it stands, means all there is to come: no bound, and no end."""
+    url = urlsplit(serve("wsgi").url)
+    with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+        assert connection.recv(100).split()[1] == (b"413" if length.startswith("9") else b"400")
 
 
 @pytest.mark.parametrize("receiver", ["own", "asgi"], indirect=True)  # wsgiref takes no chunked bodies

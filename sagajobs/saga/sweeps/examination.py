@@ -168,6 +168,9 @@ class _UnderReview(Act):
         self.relock(connection, row)
         if connection.execute(statements.STILL_ASKED, {"id": self.saga_id}).first() is None:
             raise ClaimLost(f"saga {self.saga_id}: nobody is asked about it any more")
+        # Read anew under the lock of the saga's row: one beside it may have failed while the look lasted.
+        if _heading(self.case, Store(connection).read(self.saga_id), self.kind) is not saga.state:
+            raise ClaimLost(f"saga {self.saga_id} does not go where it would have gone when the look began")
         written = super().write(connection, saga, row, to, event, **changes)
         if written.saga_state is IN_REVIEW:
             if asked is not None:
