@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.bookingsaga import BookingSaga, evidence_of, standing_of
 from sagajobs.booking.compensation import CalcomCompensationService, DatabaseCompensationService
 from sagajobs.booking.errors import NothingToAdopt
 from sagajobs.booking.local import (
     appointment_lock,
     assign_host,
-    audit,
     find_or_create_customer,
     insert_composite,
     mark_for_review,
@@ -41,9 +41,8 @@ from sagajobs.booking.outside import (
 from sagajobs.booking.request import Customer, Slot
 from sagajobs.booking.schema import appointments, composite_bookings, staff
 from sagajobs.booking.services import BookingServices
-from sagajobs.calcom.models import BookingStatus
 from sagajobs.errors import InvalidInput
-from sagajobs.saga import Saga, SagaHandle, SagaState, StepState, step
+from sagajobs.saga import SagaHandle, step
 from sagajobs.saga.definition import PATIENCE
 from sagajobs.saga.records import SagaRecord
 
@@ -87,13 +86,12 @@ class CompositeBooking:
         return cls(composite_id, customer_id, tuple(Appointment.load(db, part) for part in parts.all()))
 
 
-class CompositeBookingSaga(Saga):
+class CompositeBookingSaga(BookingSaga):
     """Book several appointments here and at Cal.com: all of them, or none."""
 
     name = "composite_booking"
     Input = CompositeRequest
 
-    services: ClassVar[BookingServices]
     input: CompositeRequest
 
     def useful_until(self) -> datetime:
@@ -160,7 +158,7 @@ class CompositeBookingSaga(Saga):
         """Note on the segment's appointment where it is booked."""
         appointment_id = self._appointment(number)
         note_booking(db, appointment_id, booking)
-        self._audit(db, "appointment.booked", appointment_id, uid=booking["uid"], adopted=booking["adopted"])
+        self.audit(db, "appointment.booked", appointment_id, uid=booking["uid"], adopted=booking["adopted"])
 
     @book_segment.compensation(retry=CALCOM_UNDO_RETRY, timeout=60)
     def cancel_segment(self, booking: dict[str, Any], _number: int) -> dict[str, Any]:
@@ -172,8 +170,7 @@ class CompositeBookingSaga(Saga):
         """Note on the segment's appointment that its booking is gone."""
         appointment_id = self._appointment(number)
         note_cancellation(db, appointment_id)
-        evidence = {name: receipt[name] for name in ("uids", "by_hand") if name in receipt}
-        self._audit(db, "appointment.booking_cancelled", appointment_id, **evidence)
+        self.audit(db, "appointment.booking_cancelled", appointment_id, **evidence_of(receipt))
 
     @step(optional=True)
     def assign_staff(self, db: Session) -> list[dict[str, Any]]:
@@ -224,40 +221,14 @@ class CompositeBookingSaga(Saga):
             mark_for_review(db, appointment_id)
 
     @classmethod
-    def conditions(cls) -> Mapping[str, Any]:
-        """Return the state of Cal.com's circuit."""
-        return cls.services.conditions()
-
-    @classmethod
     def public_status(cls, record: SagaRecord) -> str:
         """Return the customer's word for where all of it stands (SPEC 6)."""
-        words = {
-            SagaState.COMPENSATING: "being cancelled",
-            SagaState.COMPENSATED: "cancelled",
-            SagaState.MANUAL_REVIEW_REQUIRED: "needs us",
-        }
-        if record.state in words:
-            return words[record.state]
         segments = [glance for name, glance in record.steps.items() if name.startswith("book_segment[")]
-        if all(glance.state is StepState.DONE for glance in segments):
-            accepted = all(glance.output["status"] == BookingStatus.ACCEPTED for glance in segments)
-            return "confirmed" if accepted else "confirming"
-        begun = any(glance.state is not StepState.WAITING or glance.attempts for glance in segments)
-        return "confirming" if begun else "held"
+        return standing_of(record, segments)
 
     def _appointment(self, number: int) -> int:
         appointment_id: int = self.results["create_appointments"]["appointment_ids"][number]
         return appointment_id
-
-    def _audit(self, db: Session, action: str, appointment_id: int, **detail: Any) -> None:
-        audit(
-            db,
-            actor=self.services.actor,
-            action=action,
-            appointment_id=appointment_id,
-            saga_id=self.id,
-            detail=detail,
-        )
 
     # --- what a caller uses ---
 

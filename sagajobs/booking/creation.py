@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.bookingsaga import BookingSaga, evidence_of, standing_of
 from sagajobs.booking.compensation import CalcomCompensationService, DatabaseCompensationService
 from sagajobs.booking.errors import NothingToAdopt
 from sagajobs.booking.local import (
     appointment_lock,
     assign_host,
-    audit,
     find_or_create_customer,
     insert_appointment,
     mark_for_review,
@@ -35,22 +34,19 @@ from sagajobs.booking.outside import (
 )
 from sagajobs.booking.request import BookingRequest
 from sagajobs.booking.schema import staff
-from sagajobs.booking.services import BookingServices
-from sagajobs.calcom.models import BookingStatus
 from sagajobs.errors import InvalidInput
-from sagajobs.saga import Saga, SagaState, StepState, step
+from sagajobs.saga import step
 from sagajobs.saga.records import SagaRecord
 
 _ADOPTION_LOCK = 0xAD09
 
 
-class AppointmentCreationSaga(Saga):
+class AppointmentCreationSaga(BookingSaga):
     """Book an appointment here and at Cal.com: both, or neither."""
 
     name = "appointment_creation"
     Input = BookingRequest
 
-    services: ClassVar[BookingServices]
     input: BookingRequest
 
     def useful_until(self) -> datetime:
@@ -117,7 +113,7 @@ class AppointmentCreationSaga(Saga):
         if made is None:
             return  # a booking brought along, found while undoing a saga that never came to its appointment
         note_booking(db, made["appointment_id"], booking)
-        self._audit(db, "appointment.booked", made["appointment_id"], uid=booking["uid"], adopted=booking["adopted"])
+        self.audit(db, "appointment.booked", made["appointment_id"], uid=booking["uid"], adopted=booking["adopted"])
 
     @book_calcom.compensation(retry=CALCOM_UNDO_RETRY, timeout=60)
     def cancel_booking(self, booking: dict[str, Any]) -> dict[str, Any]:
@@ -131,9 +127,7 @@ class AppointmentCreationSaga(Saga):
         if made is None:
             return
         note_cancellation(db, made["appointment_id"])
-        # An operator who says that it is undone has no uids to show, only his name.
-        evidence = {name: receipt[name] for name in ("uids", "by_hand") if name in receipt}
-        self._audit(db, "appointment.booking_cancelled", made["appointment_id"], **evidence)
+        self.audit(db, "appointment.booking_cancelled", made["appointment_id"], **evidence_of(receipt))
 
     @step(optional=True)
     def assign_staff(self, db: Session) -> dict[str, Any]:
@@ -185,31 +179,6 @@ class AppointmentCreationSaga(Saga):
             mark_for_review(db, made["appointment_id"])
 
     @classmethod
-    def conditions(cls) -> Mapping[str, Any]:
-        """Return the state of Cal.com's circuit."""
-        return cls.services.conditions()
-
-    @classmethod
     def public_status(cls, record: SagaRecord) -> str:
         """Return the customer's word for where it stands (SPEC 6)."""
-        words = {
-            SagaState.COMPENSATING: "being cancelled",
-            SagaState.COMPENSATED: "cancelled",
-            SagaState.MANUAL_REVIEW_REQUIRED: "needs us",
-        }
-        if record.state in words:
-            return words[record.state]
-        booking = record.steps["book_calcom"]
-        if booking.state is StepState.DONE:
-            return "confirmed" if booking.output["status"] == BookingStatus.ACCEPTED else "confirming"
-        return "confirming" if booking.state is not StepState.WAITING or booking.attempts else "held"
-
-    def _audit(self, db: Session, action: str, appointment_id: int, **detail: Any) -> None:
-        audit(
-            db,
-            actor=self.services.actor,
-            action=action,
-            appointment_id=appointment_id,
-            saga_id=self.id,
-            detail=detail,
-        )
+        return standing_of(record, [record.steps["book_calcom"]])

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.appointment import Appointment
+from sagajobs.booking.bookingsaga import BookingSaga
 from sagajobs.booking.change import Change, snapshot
 from sagajobs.booking.changes import Creation, Move, change_of
 from sagajobs.booking.compensation import DatabaseCompensationService
 from sagajobs.booking.errors import NoLongerPossible, NothingToAdopt
 from sagajobs.booking.local import (
     appointment_lock,
-    audit,
     change_appointment,
     is_in_work,
     mark_for_retry,
@@ -28,7 +28,7 @@ from sagajobs.booking.services import BookingServices
 from sagajobs.booking.syncrequest import Request, SyncOperation, SyncRequest
 from sagajobs.calcom.models import BookingStatus
 from sagajobs.errors import InvalidInput, SagaCompensationException, SagaException, SagaNotFinished
-from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaState, step
+from sagajobs.saga import RetryPolicy, SagaHandle, SagaState, step
 from sagajobs.saga.definition import PATIENCE
 from sagajobs.saga.records import SagaRecord
 
@@ -40,13 +40,12 @@ CACHE_RETRY = RetryPolicy(max_attempts=2)
 """One more try after a second: somebody may wait for `run`, and the cache forgets by itself in five minutes."""
 
 
-class AppointmentSyncSaga(Saga):
+class AppointmentSyncSaga(BookingSaga):
     """Change an appointment at Cal.com and here; what is done there stays done, and is caught up with here."""
 
     name = "appointment_sync"
     Input = SyncRequest
 
-    services: ClassVar[BookingServices]
     input: SyncRequest
     _until: datetime | None = None
 
@@ -190,11 +189,6 @@ class AppointmentSyncSaga(Saga):
             self._audit(db, "appointment.review_required")
 
     @classmethod
-    def conditions(cls) -> Mapping[str, Any]:
-        """Return the state of Cal.com's circuit."""
-        return cls.services.conditions()
-
-    @classmethod
     def public_status(cls, record: SagaRecord) -> str:
         """Return the customer's word for where the appointment stands (SPEC 6)."""
         operation = record.input["operation"]
@@ -311,14 +305,7 @@ class AppointmentSyncSaga(Saga):
             self._audit(db, "appointment.marked_for_retry", error=error["class"])
 
     def _audit(self, db: Session, action: str, **detail: Any) -> None:
-        audit(
-            db,
-            actor=self.services.actor,
-            action=action,
-            appointment_id=self._request.appointment_id,
-            saga_id=self.id,
-            detail=detail,
-        )
+        self.audit(db, action, self._request.appointment_id, **detail)
 
     @classmethod
     def _failed(cls, appointment_id: int, error: SagaException | SagaNotFinished, *, goes_on: bool) -> dict[str, Any]:

@@ -53,6 +53,15 @@ SPREADS: Mapping[Priority, tuple[float, float]] = {
 """Seconds, least and most, that chance adds to a wait: who waited together must not come back together, and the more
 urgent ones come back first."""
 
+_NEXT_IN_LINE = """
+local place = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), tonumber(ARGV[1]))
+if place > tonumber(ARGV[2]) then return nil end
+redis.call('SET', KEYS[1], string.format('%.3f', place + tonumber(ARGV[3])), 'PX', ARGV[4])
+return string.format('%.3f', place)
+"""
+"""Take the next moment of a line that begins at ARGV[1] at the earliest and moves on by ARGV[3] seconds, unless that is
+after ARGV[2]. A thousand that wait and come back whenever one place is free would ask a thousand times a place."""
+
 _SOON = 0.05
 """Seconds until the next look where a place became free between two looks."""
 
@@ -106,8 +115,12 @@ class Quota:
             )
 
     def hold(self, operation: Operation, priority: Priority) -> float:
-        """Return the seconds until something may be left for a call, and a bit of chance, or 0; takes nothing."""
-        wait = self._shared.ask(lambda client: self._until_left(client, operation, priority), 0.0)
+        """Return the seconds until something may be left for a call, and a bit of chance, or 0; takes nothing.
+
+        Who is told to wait is counted with those who wait already: the more they are, the later to come back, within
+        one window. No place is kept for anybody.
+        """
+        wait = self._shared.ask(lambda client: self._turn(client, operation, priority), 0.0)
         return wait + _spread(priority) if wait > 0 else 0.0
 
     def block(self, operation: Operation, seconds: float) -> None:
@@ -149,7 +162,7 @@ class Quota:
     def _wait(self, client: redis.Redis, operation: Operation, priority: Priority) -> float:
         """Take a place in the window and return 0, or return the seconds until one may be free."""
         # Looked at first, so that a full window of the operation's own costs no place in the one of all.
-        if (wait := self._until_left(client, operation, priority)) > 0:
+        if (wait := self._turn(client, operation, priority)) > 0:
             return wait
         storage = self._storage(client)
         # One list for all priorities. `limits` cuts it to the limit asked for when a place is taken, which loses
@@ -161,14 +174,25 @@ class Quota:
             return _SOON
         return 0.0
 
-    def _until_left(self, client: redis.Redis, operation: Operation, priority: Priority) -> float:
-        names = {self._shared.name("quota", "blocked"), self._block_of(operation)}
-        waits = [client.pttl(name) / 1000 for name in names]
+    def _turn(self, client: redis.Redis, operation: Operation, priority: Priority) -> float:
+        """Return the seconds until a call has its turn, among those that wait for the same, or 0."""
         storage = self._storage(client)
-        waits.append(self._until_free(storage, self._calls, self._share(priority)))
+        limits = [(self._calls, self._share(priority))]
         if operation.per_minute is not None:
-            waits.append(self._until_free(storage, self._own_calls(operation), operation.per_minute))
-        return max(*waits, 0.0)
+            limits.append((self._own_calls(operation), operation.per_minute))
+        wait, calls, limit = max((self._until_free(storage, *one), *one) for one in limits)
+        names = {self._shared.name("quota", "blocked"), self._block_of(operation)}
+        wait = max(wait, *(client.pttl(name) / 1000 for name in names))
+        if wait <= 0:
+            return 0.0
+        earliest, pace = time.time() + wait, self._window / limit
+        latest = earliest + self._window
+        in_line = client.register_script(_NEXT_IN_LINE)
+        expires = math.ceil((wait + 2 * self._window + pace) * 1000)
+        place = in_line([self._shared.name(calls, "line", priority)], [earliest, latest, pace, expires])
+        if place is None:  # as many wait as a window takes
+            return wait + random.uniform(0, self._window)  # noqa: S311 - spread, not secrecy
+        return max(float(place) - time.time(), _SOON)
 
     def _until_free(self, storage: RedisStorage, calls: str, limit: int) -> float:
         oldest, used = storage.get_moving_window(calls, limit, self._window)

@@ -18,7 +18,7 @@ from sagajobs.saga.faultpoints import Point, reached
 from sagajobs.saga.locks import Successor
 from sagajobs.saga.policy import passes_by_itself
 from sagajobs.saga.records import SagaRecord, StepRecord
-from sagajobs.saga.states import FORWARD, SagaState, StepState, sources
+from sagajobs.saga.states import ENDED, FORWARD, SagaState, StepState, sources
 from sagajobs.saga.store import Event, Review, StepWrite, Store, Written
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Act:
         self.step = step
         self.saga_id = saga_id
         self._successors: list[Successor] = []
+        self._asks = False
 
     @property
     def key(self) -> str:
@@ -145,6 +146,7 @@ class Act:
             ),
         )
         self._successors = store.successors
+        self._asks = review is not None
         # Paused in the same moment, it comes to that when it is resumed, and the case is open already.
         if review is not None and written.saga_state in (SagaState.MANUAL_REVIEW_REQUIRED, SagaState.PAUSED):
             self._note_review(connection, saga)
@@ -233,7 +235,8 @@ class Act:
         reached(Point.AFTER_COMMIT, self.saga_id, self.step.name)
         self.say(said, attempt)
         self.executor.tell(self._successors)
-        if written.saga_state in _ENDINGS:
+        # Of a saga that waits for a person already, nobody is called once more because another step came back.
+        if written.saga_state in ENDED or (written.saga_state is SagaState.MANUAL_REVIEW_REQUIRED and self._asks):
             asked_about = self.step.name if written.saga_state is SagaState.MANUAL_REVIEW_REQUIRED else None
             emit(_ENDINGS[written.saga_state], saga=self.kind.name, saga_id=self.saga_id, step=asked_about)
 

@@ -119,5 +119,6 @@ def next_undo(saga: SagaRecord, definition: Definition, has_undo: Callable[[Step
     return None
 
 
-def _age(step: StepGlance) -> tuple[float, int]:
-    return (step.finished or 0.0, step.position)
+def _age(step: StepGlance) -> tuple[int, float, int]:
+    # By the stage first: a clock that was set back, or a standby's, must not put a step before what it was built on.
+    return (step.stage, step.finished or 0.0, step.position)

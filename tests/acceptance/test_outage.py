@@ -1,53 +1,182 @@
-"""Cal.com is away while many changes are under way: nobody hammers it, and all of them are made when it is back."""
+"""Cal.com is away while many changes wait: no attempt is wasted, its return is no storm, and all of them are made."""
 
 from __future__ import annotations
 
+import statistics
 import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import redis
 from sqlalchemy import text
 
-from sagajobs import AppointmentSyncSaga
+from sagajobs import AppointmentSyncSaga, SagaHandle
+from sagajobs.calcom.circuit import CircuitState
+from sagajobs.saga.sweep import recover
+from tests.support import gated, timelapse
+from tests.support.broker import HandBroker
 from tests.support.syncing import assert_in_step, change
 from tests.support.waiting import wait_for
 
-CHANGES = 200
+NEAR, FAR = 40, 160
+"""Changes of appointments of the next day, and of later ones."""
 
-TO_OPEN = 5 + 4
-"""Calls that open the circuit, and those that four workers had sent by then."""
+CALLS = 80
+"""Calls that Cal.com takes in its (shortened) minute."""
 
-TRIALS = 12
-"""Trials for which Cal.com is away; one a second here (`tests/conftest.py`), one in half a minute otherwise."""
+OUTAGE = (1, 9, 50, 120, 180)
+"""Minutes from one look at a Cal.com that is away to the next: six hours."""
 
 
-@pytest.mark.timeout(240)
-def test_no_attempt_is_wasted_and_all_are_made_up_for(workers, planted, simulator, app_engine, db):
-    appointments = [planted() for _ in range(CHANGES)]
-    asked = [(one, ("cancel", "reschedule")[n % 2]) for n, one in enumerate(appointments)]
-    simulator.fault("any", "http_503", "before", count=100_000)
-    before, began = simulator.counts()["calls"], time.monotonic()
-    for _ in range(2):
-        workers(concurrency=2, beat=True)
-    handles = [AppointmentSyncSaga.enqueue(one.id, operation, change(one, operation)) for one, operation in asked]
-    # Each has begun: the outage meets all of them.
-    wait_for(lambda: waiting(db) == CHANGES, 60)
-    wait_for(lambda: simulator.counts()["calls"] - before >= TO_OPEN + TRIALS, 60)
-    in_vain = simulator.counts()["calls"] - before
-    assert in_vain <= TO_OPEN + 1.5 * (time.monotonic() - began), "some one call a second, whoever waits"
-    assert states(db) == {"running": CHANGES}
+@dataclass
+class Clock:
+    """What the database and the circuit take for the time: it passes as always, and leaps when it is told to."""
+
+    engine: Any
+    opened_at: str
+    ahead: float = 0.0
+
+    def leap(self, minutes: float) -> None:
+        from sagajobs.root import servers
+
+        self.ahead += 60 * minutes
+        self._set(f"statement_timestamp() + make_interval(secs => {self.ahead})")
+        with redis.Redis.from_url(servers().redis) as client:
+            assert client.exists(self.opened_at)
+            client.decrby(self.opened_at, int(60 * minutes))
+
+    def put_right(self) -> None:
+        self._set("statement_timestamp()")
+
+    def _set(self, now: str) -> None:
+        with self.engine.database.transaction() as connection:
+            connection.execute(
+                text(
+                    "CREATE OR REPLACE FUNCTION saga_now() RETURNS timestamptz "
+                    f"LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT {now}'"
+                )
+            )
+
+
+@pytest.fixture
+def asked(planted):
+    """Make booked appointments, those of the next day last, and the changes that are wanted of them."""
+
+    def make(*, near: int, far: int) -> list[tuple]:
+        soon = (datetime.now(UTC) + timedelta(hours=12)).replace(minute=0, second=0, microsecond=0)
+        appointments = [planted() for _ in range(far)]
+        appointments += [planted(start=soon + timedelta(minutes=30 * (n // 5))) for n in range(near)]
+        operations = ["update" if n % 20 == 0 else ("cancel", "reschedule")[n % 2] for n in range(near + far)]
+        return [(one, what, change(one, what)) for one, what in zip(appointments, operations, strict=True)]
+
+    return make
+
+
+def enqueue(changes: list[tuple]) -> list[SagaHandle]:
+    return [AppointmentSyncSaga.enqueue(one.id, operation, data) for one, operation, data in changes]
+
+
+def value(db, query: str) -> Any:
+    db.rollback()  # a look at what is there now
+    return db.execute(text(query)).scalar_one()
+
+
+def attempts(db) -> int:
+    return value(db, "SELECT sum(attempts) FROM saga_steps WHERE name = 'call_calcom'")
+
+
+def history(db) -> int:
+    return value(db, "SELECT count(*) FROM saga_events")
+
+
+def unfinished(db) -> int:
+    return value(db, "SELECT count(*) FROM sagas WHERE state <> 'completed'")
+
+
+def assert_all_made(app_engine, simulator, changes: list[tuple]) -> None:
+    ledger = simulator.ledger()
+    for one, operation, data in changes:
+        assert_in_step(app_engine, SimpleNamespace(ledger=lambda: ledger), operation, one.id, data)
+
+
+@pytest.mark.timeout(180)
+def test_hours_cost_nothing_and_the_return_is_no_storm(asked, simulator, app_engine, db, monkeypatch, request):
+    timelapse.shorten(monkeypatch.setattr)
+    circuit, shared = gated.gate(monkeypatch, AppointmentSyncSaga, per_minute=CALLS)
+    broker = HandBroker(app_engine)
+    monkeypatch.setattr(app_engine, "publisher", broker)
+    clock = Clock(app_engine, shared.name("circuit", "pybreaker", "opened_at"))
+    request.addfinalizer(clock.put_right)
+    changes = asked(near=NEAR, far=FAR)
+    before = len(simulator.calls())
+
+    simulator.fault("any", "drop", probability=1)
+    handles = enqueue(changes)
+    broker.drain(most=2 * len(changes))
+    assert circuit.state() is CircuitState.OPEN
+    assert attempts(db) == len(simulator.calls()) - before == gated.FAILURES, "what it takes to notice"
+    lines = history(db)
+    for minutes in OUTAGE:
+        clock.leap(minutes)
+        recover(app_engine)
+        broker.drain(most=len(changes))
+    assert len(simulator.calls()) - before == gated.FAILURES + len(OUTAGE), "one trial each time, whoever waits"
+    assert attempts(db) == gated.FAILURES, "none wasted"
+    assert history(db) == lines, "no line of history for all the waiting"
+
     simulator.heal()
-    assert {handle.wait(120) for handle in handles} == {"completed"}
-    attempts = sum(handle.record().steps["call_calcom"].attempts for handle in handles)
-    assert CHANGES <= attempts <= CHANGES + in_vain
-    for one, operation in asked:
-        assert_in_step(app_engine, simulator, operation, one.id, change(one, operation))
+    simulator.limit(CALLS, window=timelapse.MINUTE)
+    before = len(simulator.calls())
+    clock.leap(1)
+    delivered = 0
+
+    def done() -> bool:
+        nonlocal delivered
+        recover(app_engine)
+        delivered += broker.drain(most=3 * len(changes))
+        return unfinished(db) == 0
+
+    wait_for(done, 120)
+    calls = simulator.calls()[before:]
+    assert [call for call in calls if call["status"] == 429] == []
+    assert timelapse.fullest(calls) <= CALLS
+    assert len(calls) > 2 * CALLS, "the limit was met"
+    assert attempts(db) <= len(changes) + gated.FAILURES
+    assert value(db, "SELECT count(*) FROM review_cases") == 0
+    assert delivered < 6 * len(changes), "three steps each, and some waits"
+    ends = dict(tuple(row) for row in db.execute(text("SELECT id::text, extract(epoch FROM ended_at) FROM sagas")))
+    far, near = ([ends[one.id] for one in some] for some in (handles[:FAR], handles[FAR:]))
+    assert statistics.median(near) < statistics.median(far), "though they were asked for last"
+    assert_all_made(app_engine, simulator, changes)
 
 
-def states(db) -> dict[str, int]:
-    db.rollback()
-    return {row.state: row.n for row in db.execute(text("SELECT state, count(*) AS n FROM sagas GROUP BY state"))}
+IN_FLIGHT = 3
+"""Calls that the other processes may have sent when the last failure opens the circuit."""
+
+TRIALS = 3
 
 
-def waiting(db) -> int:
-    db.rollback()
-    return db.execute(text("SELECT count(*) FROM sagas WHERE stage = 1")).scalar_one()
+@pytest.mark.timeout(120)
+def test_workers_leave_it_alone_until_it_is_back(asked, workers, simulator, app_engine, db):
+    changes = asked(near=10, far=30)
+    simulator.limit(40, window=timelapse.MINUTE)
+    simulator.fault("any", "http_503", probability=1)
+    before, began = simulator.counts()["calls"], time.monotonic()
+    for beat in (True, False):
+        workers(concurrency=2, beat=beat, SHORT_MINUTE="1", SAGAJOBS_CALCOM_QUOTA="40", SAGAJOBS_STALL_AFTER="15")
+    handles = enqueue(changes)
+    wait_for(lambda: value(db, "SELECT count(*) FROM sagas WHERE stage = 1") == len(changes), 30)
+    noticed = gated.FAILURES + IN_FLIGHT
+    wait_for(lambda: simulator.counts()["calls"] - before >= noticed + TRIALS, 30)
+    in_vain = simulator.counts()["calls"] - before
+    assert in_vain <= noticed + 1 + (time.monotonic() - began), "one trial a second (`tests/conftest.py`)"
+    assert attempts(db) <= noticed
+    simulator.heal()
+    assert {handle.wait(60) for handle in handles} == {"completed"}
+    assert attempts(db) <= len(changes) + noticed
+    assert "429" not in simulator.counts()["statuses"]
+    assert value(db, "SELECT count(*) FROM review_cases") == 0
+    assert_all_made(app_engine, simulator, changes)

@@ -1,6 +1,7 @@
 """Random operations on appointments, with random faults, lost and doubled messages, deaths, sweeps and hosts' acts.
 
-Whatever happened: when the faults are over and everything has been delivered, each saga has ended or waits for a person
+Operators pause, resume, cancel and try again, webhooks say what is true or not, and sweeps meet each other. Whatever
+happened: when the faults are over and everything has been delivered, each saga has ended or waits for a person
 with a reason, the ledger of Cal.com agrees with the table, the invariants hold, and no lock is left.
 
 `PROPERTY_EXAMPLES` sets how many random histories are tried.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,11 +25,15 @@ from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga
 from sagajobs.booking import AppointmentFollowSaga, invariants
+from sagajobs.booking.inbound import take
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.calcom.client import CalcomClient
-from sagajobs.errors import InvalidInput
+from sagajobs.calcom.webhooks import Trigger, Webhook
+from sagajobs.errors import InvalidInput, RemedyRefused
+from sagajobs.saga import SagaHandle, SagaState
 from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.sweep import recover
+from sagajobs.saga.sweeps.review import review
 from tests.support.broker import HandBroker
 from tests.support.fixtures import TABLES
 from tests.support.simulator import Simulator
@@ -44,11 +50,16 @@ EXPECTED = {
     *(f"{kind.name} completed" for kind in KINDS),
     *(f"{kind.name} compensated" for kind in KINDS if kind is not AppointmentFollowSaga),
     *("step_unknown", "step_probed", "step_retry", "step_failed", "compensation_started"),
+    *("saga_paused", "saga_resumed", "saga_cancelled", "review_closed"),
 }
 """What a run of this test must have met at least once, or it has tried too little."""
 
 ROUNDS = 80
 """Sweeps after which everything must be at rest: more than the attempts, probes and undos of the longest saga."""
+
+SIGNED = {"who": "Op", "why": "a random history"}
+
+AT_REST = ("completed", "compensated", "manual_review_required")
 
 slots = st.integers(0, 3)
 event_types = st.sampled_from([1, 7])
@@ -120,6 +131,54 @@ class Bookings(RuleBasedStateMachine):
         with contextlib.suppress(AssertionError):  # the other time is not free for him either
             self.simulator.host(act, uid, **how)
 
+    @rule(which=index, trigger=st.sampled_from(Trigger))
+    def webhook(self, which: int, trigger: Trigger) -> None:
+        """Signed, and about a booking that there is; what it says of it need not be so."""
+        ledger = self.simulator.ledger()
+        if ledger:
+            booking = ledger[which % len(ledger)]
+            take(
+                Webhook.model_validate(
+                    {
+                        "trigger": trigger,
+                        "createdAt": datetime.now(UTC),
+                        "uid": booking["uid"],
+                        "rescheduleUid": booking.get("rescheduledFromUid"),
+                        "metadata": booking["metadata"],
+                    }
+                )
+            )
+
+    # --- operators ---
+
+    @rule(which=index)
+    def operator_pauses_or_resumes(self, which: int) -> None:
+        handle = self._saga(which)
+        if handle is not None:
+            with contextlib.suppress(RemedyRefused):  # one that waits for a person
+                (handle.resume if handle.status() is SagaState.PAUSED else handle.pause)(**SIGNED)
+
+    @rule(which=index)
+    def operator_cancels(self, which: int) -> None:
+        handle = self._saga(which)
+        if handle is not None:
+            with contextlib.suppress(RemedyRefused):  # past the pivot
+                handle.cancel(**SIGNED)
+
+    @rule()
+    def operator_tries_again(self) -> None:
+        for (case,) in self._rows("SELECT id FROM review_cases WHERE closed_at IS NULL"):
+            with contextlib.suppress(RemedyRefused):  # while it is paused
+                self.engine.review.retry(case, **SIGNED)
+
+    @rule(which=index)
+    def deadline_passes(self, which: int) -> None:
+        handle = self._saga(which)
+        if handle is not None:
+            with self.engine.database.transaction() as connection:
+                late = text("UPDATE sagas SET useful_until = saga_now() - interval '1 s' WHERE id = :id")
+                connection.execute(late, {"id": handle.id})
+
     # --- the broker, and the workers ---
 
     @rule(which=index, dies_at=st.one_of(st.none(), st.sampled_from(Point)))
@@ -146,13 +205,22 @@ class Bookings(RuleBasedStateMachine):
         self._let_time_pass()
         recover(self.engine)
 
+    @rule()
+    def two_sweeps_meet(self) -> None:
+        self._let_time_pass()
+        with ThreadPoolExecutor(4) as threads:
+            for sweep in [threads.submit(recover, self.engine) for _ in range(2)]:
+                sweep.result()
+            for look in [threads.submit(review, self.engine, None) for _ in range(2)]:
+                look.result()
+
     # --- Cal.com ---
 
     @rule(
         operation=st.sampled_from(["create", "get", "list", "cancel", "reschedule", "guests", "any"]),
         kind=st.sampled_from(["drop", "http_500", "http_503", "http_524", "malformed"]),
         when=st.sampled_from(["before", "after"]),
-        count=st.integers(1, 3),
+        count=st.sampled_from([1, 2, 3, 60]),  # as often as it takes for a person to be asked, too
     )
     def calcom_fails(self, operation: str, kind: str, when: str, count: int) -> None:
         self.simulator.fault(operation, kind, when, count=count)
@@ -160,8 +228,12 @@ class Bookings(RuleBasedStateMachine):
     # --- the verdict ---
 
     def teardown(self) -> None:
+        for (saga_id,) in self._rows("SELECT id FROM sagas WHERE state = 'paused'"):
+            SagaHandle(str(saga_id), engine=self.engine).resume(**SIGNED)
         self._settle()
         self.simulator.heal()
+        self.operator_tries_again()
+        self._settle()
         for number, uid in self._rows(f"SELECT id, calcom_v2_booking_id FROM appointments WHERE {STANDING}"):
             AppointmentFollowSaga.enqueue({"appointment_id": number, "booking_uid": uid, "seen": "reconciliation"})
         self._settle()
@@ -184,6 +256,10 @@ class Bookings(RuleBasedStateMachine):
     def _judge(self) -> None:
         with self.engine.database.reading() as connection:
             assert [violation.rows for violation in invariants.check(connection)] == [0, 0, 0]
+        assert {state for (state,) in self._rows("SELECT state FROM sagas")} <= set(AT_REST)
+        left = "'running', 'unknown', 'undoing', 'undo_failed'"
+        open_ends = f"SELECT s.name FROM saga_steps s JOIN sagas g ON g.id = s.saga_id AND s.state IN ({left})"
+        assert self._rows(f"{open_ends} AND g.state IN ('completed', 'compensated')") == [], "an end is one"
         asked = self._rows("SELECT id FROM sagas WHERE state = 'manual_review_required'")
         cases = self._rows("SELECT saga_id AS id FROM review_cases WHERE closed_at IS NULL AND reason <> ''")
         assert sorted(asked) == sorted(cases), "who waits for a person has a case"
@@ -207,6 +283,11 @@ class Bookings(RuleBasedStateMachine):
         with self.engine.database.reading() as connection:
             return [tuple(row) for row in connection.execute(text(query))]
 
+    def _saga(self, which: int) -> SagaHandle | None:
+        """Return one that has not ended, if there is one."""
+        ids = self._rows("SELECT id FROM sagas WHERE ended_at IS NULL ORDER BY created_at, id")
+        return SagaHandle(str(ids[which % len(ids)][0]), engine=self.engine) if ids else None
+
     def _appointments(self) -> list[int]:
         return [row[0] for row in self._rows("SELECT id FROM appointments ORDER BY id")]
 
@@ -215,6 +296,7 @@ class Bookings(RuleBasedStateMachine):
             connection.execute(text("UPDATE sagas SET next_at = saga_now() WHERE next_at IS NOT NULL"))
             connection.execute(text("UPDATE saga_steps SET lease_until = NULL, due_at = NULL"))
             connection.execute(text("UPDATE saga_locks SET waits_until = saga_now() WHERE NOT held"))
+            connection.execute(text("UPDATE review_cases SET look_at = saga_now() WHERE closed_at IS NULL"))
 
 
 def _slot(event_type: int, slot: int) -> dict[str, Any]:

@@ -439,6 +439,35 @@ def test_one_of_several_is_what_a_person_is_asked_about(app_engine, world, forwa
     assert asked == [("book[1]" if "last" in script else "beside", None)]
 
 
+def test_one_that_comes_back_while_a_person_is_asked_about_another_calls_nobody(app_engine, world, forward, at, caplog):
+    handle = begun(forward, items=2, script={"book[0]": ["book+timeout"]})
+    forward(handle, "book[0]")
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE saga_steps SET probes = 99, due_at = NULL WHERE name = 'book[0]'"))
+    at(Point.AFTER_CLAIM, "book[1]", lambda: forward(handle, "book[0]"))
+    forward(handle, "book[1]")
+    assert handle.status() == "manual_review_required"
+    assert states(handle)["book[1]"] == "done"
+    alerts = [record.step for record in caplog.records if record.levelname == "CRITICAL"]
+    assert alerts == ["book[0]"]
+
+
+def test_a_later_stage_is_undone_before_an_earlier_one_though_the_clock_was_set_back(
+    app_engine, world, forward, broker
+):
+    """As after a fail-over: what stands in the table says that the step that was done first was done last."""
+    handle = begun(forward, items=2, script={"last": ["bug"]})
+    with app_engine.database.transaction() as connection:
+        connection.execute(
+            text("UPDATE saga_steps SET finished_at = finished_at + interval '1 h' WHERE name = 'start'")
+        )
+    finish(app_engine, broker, handle)
+    assert handle.status() == "compensated"
+    assert [act for act in world.acts(handle.id) if act.startswith("try:undo_") or "cancel" in act][-1] == (
+        "try:undo_start"
+    )
+
+
 def test_an_optional_one_fails_and_the_saga_goes_on(world, forward, app_engine):
     handle = begun(forward, script={"extra": ["bug"]})
     app_engine.drive(Wide, handle.id)

@@ -211,4 +211,5 @@ def reason(error: SagaException) -> str:
 
     The exception chains it only when this process itself met it: under load a worker may have taken the step over.
     """
-    return SagaHandle(error.saga_id).record().error["class"]
+    recorded: str = SagaHandle(error.saga_id).record().error["class"]
+    return recorded.rpartition(".")[2]

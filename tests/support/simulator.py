@@ -66,6 +66,11 @@ class Simulator:
     def calls(self) -> list[dict]:
         return requests.get(f"{self.url}/_simulator/requests", timeout=5).json()["requests"]
 
+    def limit(self, calls: int, *, window: float) -> None:
+        """Refuse calls beyond so many in so many seconds, and all calls for as long again."""
+        seconds = {"rate_limit_window_seconds": window, "rate_limit_block_seconds": window}
+        self.switch(rate_limit_per_minute=calls, **seconds)
+
     def book(self, *, event_type_id: int, start: str, email: str = "somebody@elsewhere.example") -> dict:
         """Book as somebody else would, past us."""
         reply = requests.post(

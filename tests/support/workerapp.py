@@ -17,7 +17,7 @@ from sagajobs.booking import AppointmentCreationSaga, CompositeBookingSaga
 from sagajobs.root import app, engine  # noqa: F401 - `app` is what `celery -A workerapp` looks for
 from sagajobs.saga import faultpoints
 from sagajobs.saga.store import Store
-from tests.support import wide
+from tests.support import timelapse, wide
 from tests.support.sagas import Pivoting, Scripted, World
 
 PLANS = Path(os.environ["PLAN_DIR"])
@@ -55,6 +55,9 @@ for kind in (Scripted, Pivoting):
     engine.register(kind, World(engine))
 wide.register(engine, World(engine))
 faultpoints.install(_die)
+
+if os.environ.get("SHORT_MINUTE"):
+    timelapse.shorten()
 
 if os.environ.get("REQUIRED_STEP_FAILS"):
 

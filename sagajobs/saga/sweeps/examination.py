@@ -172,6 +172,7 @@ class _UnderReview(Act):
         if _heading(self.case, Store(connection).read(self.saga_id), self.kind) is not saga.state:
             raise ClaimLost(f"saga {self.saga_id} does not go where it would have gone when the look began")
         written = super().write(connection, saga, row, to, event, **changes)
+        self._asks = asked is not None
         if written.saga_state is IN_REVIEW:
             if asked is not None:
                 anew = {"id": self.case.id, "reason": asked.reason, "evidence": json.dumps(asked.evidence)}
