@@ -81,7 +81,17 @@ def _appointment(db: Session, webhook: Webhook, ours: tuple[str, int] | None) ->
     """Return the appointment that has the booking, or the one that it was moved from, or that it was made for."""
     has_it = appointments.c.calcom_v2_booking_id == webhook.uid
     uids = [uid for uid in (webhook.uid, webhook.reschedule_uid) if uid is not None]
-    candidates: list[ColumnElement[bool]] = [appointments.c.calcom_v2_booking_id.in_(uids)]
+    # A cancel names no booking that it was moved from, and carries no metadata: while the move is still being followed,
+    # nothing but that saga tells whose it is. Left alone, the move's look may come before a replica shows the cancel.
+    moving = select(cast(sagas.c.input["appointment_id"].astext, BigInteger)).where(
+        sagas.c.name == AppointmentFollowSaga.name,
+        sagas.c.next_at.is_not(None),
+        sagas.c.input["booking_uid"].astext == webhook.uid,
+    )
+    candidates: list[ColumnElement[bool]] = [
+        appointments.c.calcom_v2_booking_id.in_(uids),
+        appointments.c.id.in_(moving),
+    ]
     if ours is not None:
         saga_id, number = ours
         candidates.append(and_(appointments.c.saga_id == saga_id, appointments.c.segment == number))

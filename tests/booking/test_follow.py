@@ -302,6 +302,21 @@ def test_a_webhook_starts_one_saga_however_often_it_comes(booked, simulator, db,
     assert db.execute(text("SELECT count(*) FROM sagas WHERE name = 'appointment_follow'")).scalar_one() == 1
 
 
+def test_a_cancel_that_is_told_while_the_move_before_it_is_followed_is_not_lost(booked, simulator, row, db, app_engine):
+    """It does not say what its booking was moved from, and the move's own look comes before the cancel shows."""
+    made = booked()
+    uid = move(simulator, made)
+    assert take(webhook("BOOKING_RESCHEDULED", uid, rescheduleUid=made.calcom_v2_booking_id)) is Taken.FOLLOWED
+    moving = latest(db)
+    assert take(webhook("BOOKING_CANCELLED", uid)) is Taken.FOLLOWED
+    cancelling = latest(db)
+    app_engine.drive(AppointmentFollowSaga, moving.id)
+    assert row().status == "rescheduled"
+    simulator.host("cancel", uid)
+    app_engine.drive(AppointmentFollowSaga, cancelling.id)
+    assert row().status == "cancelled"
+
+
 def test_a_webhook_about_nothing_of_ours_is_ignored(booked, db):
     booked()
     assert take(webhook("BOOKING_CANCELLED", "elsewhere")) is Taken.IGNORED
