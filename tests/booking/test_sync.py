@@ -41,7 +41,7 @@ ONCE = RetryPolicy(max_attempts=1, base=0.01)
 @pytest.fixture(autouse=True)
 def _impatient(request):
     if "patient" not in request.keywords:
-        request.getfixturevalue("impatient")
+        request.getfixturevalue("impatient_sync")
 
 
 def sync(appointment, operation: str, data: dict | None = None, **options) -> dict:

@@ -14,7 +14,7 @@ from tests.support.sagas import record
 from tests.support.syncing import LATER, assert_in_step, row
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("impatient_sync")
 ADDRESS = {"location": {"type": "address", "place": "Private Street 1"}}
 
 

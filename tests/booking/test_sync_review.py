@@ -22,7 +22,7 @@ ONCE = RetryPolicy(max_attempts=1, base=0.01)
 
 
 @pytest.fixture(autouse=True)
-def _given_up_soon(impatient, monkeypatch, app_engine):
+def _given_up_soon(impatient_sync, monkeypatch, app_engine):
     for name in ("call_calcom", "update_local"):
         step = AppointmentSyncSaga.definition.step(name)
         monkeypatch.setattr(step, "degraded", replace(step.degraded, retry=ONCE))

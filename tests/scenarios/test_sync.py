@@ -12,7 +12,7 @@ from sagajobs import AppointmentSyncSaga, RetryPolicy, SagaCompensationException
 from tests.support.refusing import refusing
 from tests.support.syncing import FAULTS, LATER, assert_in_step, row
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("impatient_sync")
 OPERATIONS = ("create", "update", "cancel", "reschedule")
 
 

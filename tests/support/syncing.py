@@ -19,7 +19,7 @@ FAULTS = {"create": "create", "update": "location", "cancel": "cancel", "resched
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def impatient_sync(monkeypatch):
     """Look less patiently for a change at Cal.com, and try again sooner, than in earnest."""
     step = AppointmentSyncSaga.definition.step("call_calcom")
     looks = replace(step.finder.retry, base=0.05, max_delay=0.2, deferral=0.1)
