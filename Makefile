@@ -46,7 +46,7 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (four a second)
 	PROPERTY_EXAMPLES=$(CHAOS_EXAMPLES) $(BIN)/pytest -q tests/property
 
-bench: install ## Measure what benchmarks/ measures, each a table (sweeps: about 5 min, 4 GB of disk)
+bench: install ## Measure what benchmarks/ measures, each a table (sweeps, quota: about 5 min each; 4 GB of disk)
 	@set -e; for one in benchmarks/[a-z]*.py; do \
 		name=$$(basename $$one .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; \
 	done

@@ -299,11 +299,12 @@ def _on(
     """Carry the saga on; over, to its next stage or its end.
 
     A step beside the one in question may have failed for good while the saga waited for a person, who was asked about
-    one of them only. What the engine would have done of it then is done now: undo the saga or, past the pivot, ask.
+    one of them only. What the engine would have done of it then is done now: undo the saga or, past the pivot or where
+    an earlier attempt of it may stand, ask.
     """
     saga, open_steps = situation.saga, situation.open_steps
     failed = _failed_beside(situation)
-    if failed is not None and failed.after_pivot:
+    if failed is not None and (failed.after_pivot or saga.steps[failed.name].in_doubt):
         left = open_steps - over
         return Resolution(
             remedy, SagaState.MANUAL_REVIEW_REQUIRED, saga.stage, left, changes, writes, ask_about=failed.name

@@ -66,7 +66,10 @@ _HISTORY = text("""
 
 _ASK_AGAIN = text("""
     INSERT INTO review_cases (saga_id, step, reason, evidence, was, urgent_at)
-    SELECT s.saga_id, s.name, 'failed past the pivot', jsonb_build_object('error', s.error), 'running', g.useful_until
+    SELECT s.saga_id, s.name,
+        CASE WHEN CAST(s.error->>'in_doubt' AS boolean) THEN 'every attempt died at work'
+            ELSE 'failed past the pivot' END,
+        jsonb_build_object('error', s.error), 'running', g.useful_until
     FROM saga_steps s JOIN sagas g ON g.id = s.saga_id WHERE g.id = CAST(:id AS uuid) AND s.name = :step
 """)
 """Open another case for a step that failed beside the one in question, which nobody was asked about."""

@@ -72,6 +72,21 @@ def test_a_zombie_that_wakes_after_its_lease_writes_nothing(app_engine, world, d
     assert handle.status() == "completed"
 
 
+def test_a_local_step_claimed_by_somebody_else_between_count_and_work_is_not_worked_on_twice(app_engine, world, at):
+    """No lease guards it: between the commit that counts the attempt and the row's lock another delivery may come."""
+    handle = record(Scripted, {})
+    outcomes: list = []
+    at(
+        Point.AFTER_CLAIM,
+        "first",
+        lambda: outcomes.append(app_engine.executor.forward(Scripted, FIRST, handle.id, redelivered=True).verdict),
+    )
+    outcomes.append(app_engine.executor.forward(Scripted, FIRST, handle.id, redelivered=True).verdict)
+    assert outcomes == [Verdict.CARRY_ON, Verdict.END]
+    assert world.acts(handle.id).count("try:first") == 1
+    app_engine.drive(Scripted, handle.id)
+
+
 def test_a_zombie_in_an_undo_writes_nothing(app_engine, world, db, at):
     handle = record(Scripted, {"script": {"last": ["bug"]}})
     for step in Scripted.definition.steps:

@@ -309,6 +309,42 @@ def test_a_step_that_failed_beside_it_meanwhile_turns_the_saga_round(throwaway, 
     assert throwaway.sweep(handle) == "compensated"
 
 
+def test_one_that_may_stand_though_every_attempt_died_is_asked_about_next(throwaway, app_engine):
+    """Its attempts are found used up in the moment in which a person is asked about the other one."""
+    standing: list[str] = []
+    asked = step(external=True, retry=QUICK, irreversible=True)(cases.fails_then_works(TimeoutError()))
+    asked.probe(looks=1, over=0, retry=cases.ONCE)(cases.fails_then_works(TimeoutError()))
+    dies = step(external=True, idempotent=True, parallel=True, retry=QUICK)(lambda _saga, key: standing.append(key))
+    dies.compensation(lambda _saga, _result: standing.clear())
+    kind = throwaway.kind(first=step(irreversible=True)(cases.nothing), asked=asked, dies=dies)
+    handle = record(kind, {})
+    app_engine.executor.forward(kind, kind.definition.step("first"), handle.id)
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE saga_steps SET state = 'running', attempts = 3 WHERE name = 'dies'"))
+
+    class Meanwhile:
+        """Exhausting looks at the policy once more, after the look and before the write."""
+
+        def __bool__(self) -> bool:
+            while handle.status() == "running":
+                with app_engine.database.transaction() as connection:
+                    connection.execute(text("UPDATE saga_steps SET due_at = NULL WHERE name = 'asked'"))
+                app_engine.executor.forward(kind, kind.definition.step("asked"), handle.id)
+            return False
+
+    dies.optional = Meanwhile()
+    app_engine.executor.forward(kind, kind.definition.step("dies"), handle.id)
+    dies.optional = False
+    case = app_engine.review.of(handle.id)
+    assert (case.step, handle.record().steps["dies"].state) == ("asked", "failed")
+    assert settle(app_engine, case.number, D).state == "manual_review_required"
+    after = app_engine.review.of(handle.id)
+    assert (after.step, after.reason, after.open) == ("dies", "every attempt died at work", True)
+    settle(app_engine, after.number, R)
+    assert throwaway.sweep(handle) == "completed"
+    assert len(standing) == 1
+
+
 def test_past_the_pivot_a_person_is_asked_about_it_next(throwaway, app_engine):
     handle, case = _beside(throwaway, app_engine)
     assert settle(app_engine, case.number, D).state == "manual_review_required"

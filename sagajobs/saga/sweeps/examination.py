@@ -108,7 +108,7 @@ def _heading(case: Case, record: SagaRecord, kind: type[Saga]) -> SagaState | No
         if name != row.name and record.steps[name].state is StepState.FAILED
     ]
     needed = [step for step in beside if not step.optional]
-    if any(step.after_pivot for step in needed):
+    if any(step.after_pivot or record.steps[step.name].in_doubt for step in needed):
         return None  # settling this one leaves the other to be asked about
     return SagaState.COMPENSATING if needed else SagaState.RUNNING
 
