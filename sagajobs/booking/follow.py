@@ -24,7 +24,6 @@ from sagajobs.booking.local import (
     mark_for_review,
     slot_is_taken,
     staff_of_host,
-    take_turns_for_staff,
 )
 from sagajobs.booking.request import BookingUid
 from sagajobs.booking.schema import SLOT_FREE, appointments
@@ -223,8 +222,6 @@ class AppointmentFollowSaga(Saga):
         if not changes:
             return changes
         staff_id = changes.get("staff_id", row.staff_id)
-        if staff_id is not None:
-            take_turns_for_staff(db, staff_id)
         try:
             self._write(db, changes)
         except IntegrityError as error:

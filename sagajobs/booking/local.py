@@ -20,7 +20,8 @@ from sagajobs.booking.schema import appointments, audit_log, composite_bookings,
 from sagajobs.calcom.models import BookingStatus
 
 SLOT_CONSTRAINT = "ex_appointments_slot"
-_SLOT_LOCK = 0x510C
+_SLOT_LOCK = 20748
+"""First key of the turns, as in the trigger `appointment_turn` (migration 0002)."""
 
 
 def appointment_lock(appointment_id: int) -> str:
@@ -59,7 +60,7 @@ def read_appointment(db: Session, appointment_id: int, *, lock: bool = False) ->
 
 
 def change_appointment(db: Session, appointment_id: int, **values: Any) -> None:
-    """Change columns of an appointment, one that moves or comes back to its slot with its staff member's turn taken.
+    """Change columns of an appointment.
 
     Raises:
         SlotNotFree: the staff member has another appointment at that time.
@@ -119,8 +120,8 @@ def find_or_create_customer(db: Session, who: Customer) -> tuple[int, bool]:
 def take_turns_for_staff(db: Session, staff_id: int) -> None:
     """Let writes of one staff member's slots queue until the end of the transaction.
 
-    Two that meet in the exclusion constraint wait for each other and deadlock. Whoever writes slots of several staff
-    members takes the turns in the order of their numbers.
+    Two that meet in the exclusion constraint may wait for each other and deadlock, so a trigger has each write wait for
+    its turn. Whoever writes slots of several staff members takes the turns beforehand, in the order of their numbers.
     """
     db.execute(select(func.pg_advisory_xact_lock(_SLOT_LOCK, func.hashint8(staff_id))))
 
@@ -138,8 +139,6 @@ def insert_appointment(db: Session, slot: Slot, customer_id: int, saga_id: str |
     Raises:
         SlotNotFree: the staff member has another appointment at that time.
     """
-    if slot.staff_id is not None:
-        take_turns_for_staff(db, slot.staff_id)
     try:
         number: int = db.scalars(
             insert(appointments)

@@ -21,7 +21,6 @@ from sagajobs.booking.local import (
     mark_for_retry,
     mark_for_review,
     read_appointment,
-    take_turns_for_staff,
 )
 from sagajobs.booking.outside import CALCOM_RETRY, away
 from sagajobs.booking.services import BookingServices
@@ -86,8 +85,6 @@ class AppointmentSyncSaga(BookingSaga):
             values = {"moving_starts_at": change.data.start, "moving_ends_at": change.ends_later}
         elif isinstance(change, Creation):
             values = {"status": "pending"}
-        if values and row.staff_id is not None:
-            take_turns_for_staff(db, row.staff_id)
         change_appointment(db, number, calcom_sync_status="pending", **values)
         return {"before": before, "nothing_to_do": False}
 

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_for
 
 BOOKING_QUERIES = {
     "create_customer": 1,  # the insert; a customer who is known costs a read more
-    "create_appointment": 3,  # the staff member's turn, the insert, the lock on the appointment
+    "create_appointment": 2,  # the insert, the lock on the appointment
     "book_calcom": 2,  # the update of the appointment and its audit row
     "assign_staff": 2,  # the match and the update
 }
@@ -135,8 +135,8 @@ def test_a_duplicate_message_costs_one_query_and_no_commit_and_its_chain_ends(
 SEGMENTS = 3
 COMPOSITE_QUERIES = {
     "create_customer": 1,
-    # The composite booking, the staff members' turns; of each segment the turn, the insert and the lock.
-    "create_appointments": 1 + SEGMENTS + 3 * SEGMENTS,
+    # The composite booking, the staff members' turns; of each segment the insert and the lock.
+    "create_appointments": 1 + SEGMENTS + 2 * SEGMENTS,
     "book_segment": 2 * SEGMENTS,
     # Of each segment whom it is, his turn; then once more whom, and the update.
     "assign_staff": 4 * SEGMENTS,

@@ -8,11 +8,13 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from sagajobs import AppointmentCreationSaga, SagaCompensationException, SagaException, SagaHandle, SagaNotFinished
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.saga import faultpoints
 from tests.support.sagas import reason, record
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -374,6 +376,30 @@ def test_a_hundred_requests_for_one_slot_are_one_appointment_and_99_refusals(boo
     assert sorted(outcomes) == ["SlotNotFree"] * 99 + ["booked"]
     assert len(appointments(db)) == 1
     assert len(simulator.ledger()) == 1
+
+
+def test_two_writes_of_one_staff_members_slots_take_turns_instead_of_deadlocking(booking, db, app_engine, staff):
+    """One changes its appointment twice in a transaction; in between another one wants the same slot."""
+    made = AppointmentCreationSaga.run(booking(staff_id=staff[0]))
+    change = text("UPDATE appointments SET status = :status, notes = 'x' WHERE id = :id")
+    wanted = text(
+        "INSERT INTO appointments (customer_id, staff_id, event_type_id, starts_at, ends_at) "
+        "SELECT customer_id, staff_id, event_type_id, starts_at, ends_at FROM appointments WHERE id = :id"
+    )
+
+    def insert() -> None:
+        with app_engine.database.transaction() as connection:
+            connection.execute(wanted, {"id": made.id})
+
+    with ThreadPoolExecutor(1) as pool:
+        with app_engine.database.transaction() as connection:
+            connection.execute(change, {"id": made.id, "status": "confirmed"})
+            other = pool.submit(insert)
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            wait_for(lambda: connection.execute(waiting).scalar_one() > 0)
+            connection.execute(change, {"id": made.id, "status": "scheduled"})
+        with pytest.raises(IntegrityError, match="ex_appointments_slot"):
+            other.result(30)
 
 
 def test_a_hundred_first_bookings_of_one_customer_are_one_customer(booking, db, simulator):

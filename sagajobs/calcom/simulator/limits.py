@@ -60,6 +60,7 @@ class Limiter:
         headers = {
             f"X-RateLimit-Limit-{suffix}": str(limit),
             f"X-RateLimit-Remaining-{suffix}": str(max(0, limit - window.calls)),
-            f"X-RateLimit-Reset-{suffix}": str(math.ceil(window.ends - now)),
+            # Rounded first: of a window that has just begun, ceil would make a second more than it lasts.
+            f"X-RateLimit-Reset-{suffix}": str(math.ceil(round(window.ends - now, 3))),
         }
         return Verdict(headers, throttled() if window.calls > limit else None)

@@ -216,6 +216,21 @@ STATEMENTS = (
                   ELSE tstzmultirange(tstzrange(starts_at, ends_at), tstzrange(moving_starts_at, moving_ends_at)) END) WITH &&
         ) WHERE (staff_id IS NOT NULL AND deleted_at IS NULL AND status NOT IN ('cancelled', 'failed'))
     """,
+    # Writes of one staff member's slots take turns: two that meet in the exclusion constraint, each with a row that the
+    # other one has to wait for, are a deadlock.
+    """
+    CREATE OR REPLACE FUNCTION appointment_turn() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.staff_id IS NOT NULL THEN
+                PERFORM pg_advisory_xact_lock(20748, hashint8(NEW.staff_id));
+            END IF;
+            RETURN NEW;
+        END $$
+    """,
+    """
+    CREATE TRIGGER appointment_turn BEFORE INSERT OR UPDATE ON appointments
+        FOR EACH ROW EXECUTE FUNCTION appointment_turn()
+    """,
     "CREATE INDEX ix_appointments_composite_id ON appointments (composite_id)",
     """
     CREATE INDEX ix_appointments_live ON appointments (starts_at)
