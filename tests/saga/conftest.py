@@ -43,6 +43,12 @@ def throwaway(app_engine, world, monkeypatch) -> Iterator[Throwaway]:
 
 
 @pytest.fixture
+def _quiet(app_engine, monkeypatch):
+    """No worker about: what the sweep sends on is carried out by the test."""
+    monkeypatch.setattr(app_engine, "publisher", None)
+
+
+@pytest.fixture
 def at() -> Iterator[Callable[..., None]]:
     """Have something happen, once, when this process comes to a point of a step."""
     plans: dict[tuple[Point, str], Callable[[], None]] = {}
