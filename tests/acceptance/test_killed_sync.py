@@ -15,10 +15,9 @@ from sagajobs.saga.faultpoints import Point
 from tests.acceptance.test_killed import _keep_alive
 from tests.support.broker import HandBroker
 from tests.support.fixtures import plan_death
-from tests.support.syncing import assert_in_step, change
+from tests.support.syncing import OPERATIONS, assert_in_step, change
 
 STEPS = [step.name for step in AppointmentSyncSaga.definition.steps]
-OPERATIONS = ("create", "update", "cancel", "reschedule")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from sagajobs.errors import EffectGone, PermanentError
 from sagajobs.saga import faultpoints
 from sagajobs.saga.faultpoints import Point
 from tests.support.fixtures import Order
-from tests.support.sagas import reason
+from tests.support.sagas import reason, states
 
 BOOK = next(step for step in CompositeBookingSaga.definition.steps if step.name == "book_segment")
 
@@ -38,10 +38,6 @@ def appointments(db) -> list:
 
 def saga(db) -> SagaHandle:
     return SagaHandle(str(db.execute(text("SELECT id FROM sagas ORDER BY created_at DESC LIMIT 1")).scalar_one()))
-
-
-def states(handle) -> dict[str, str]:
-    return {name: str(step.state) for name, step in handle.record().steps.items()}
 
 
 def assert_none(db, simulator) -> None:

@@ -13,6 +13,7 @@ from sagajobs.booking.reconcile import AHEAD, BEHIND, WINDOW, Reconciliation, Wi
 from sagajobs.calcom.errors import BadCredentials
 from sagajobs.root import calcom
 from sagajobs.saga.sweeps import Sweep, run
+from tests.support.tables import change
 
 NOW = datetime(2040, 5, 1, 12, tzinfo=UTC)
 
@@ -28,11 +29,6 @@ class _Nobody:
     def steps(self, kind, saga_id, names) -> None: ...
 
     def compensation(self, kind, saga_id) -> None: ...
-
-
-def change(app_engine, statement: str, **values) -> None:
-    with app_engine.database.transaction() as connection:
-        connection.execute(text(statement), values)
 
 
 def let_time_pass(app_engine) -> None:

@@ -14,10 +14,9 @@ from sagajobs.errors import EffectGone
 from sagajobs.saga import Remedy
 from sagajobs.saga.explain import explain
 from tests.support.refusing import refusing
-from tests.support.syncing import FAULTS, LATER, assert_in_step, heal, row
+from tests.support.syncing import FAULTS, LATER, OPERATIONS, assert_in_step, heal, row
 
 SIGNED = {"who": "Op", "why": "looked at it"}
-OPERATIONS = ("create", "update", "cancel", "reschedule")
 ONCE = RetryPolicy(max_attempts=1, base=0.01)
 
 

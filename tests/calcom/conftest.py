@@ -1,6 +1,7 @@
 """A simulator in a process of its own, for all tests of this folder, wiped before each."""
 
 import itertools
+import json
 import queue
 import signal
 import socket
@@ -24,6 +25,15 @@ from tests.support.ownredis import OwnRedis
 from tests.support.scripted import request
 
 API_KEY = "cal_test_simulator"
+
+TRIGGERS = [
+    "BOOKING_CREATED",
+    "BOOKING_REQUESTED",
+    "BOOKING_RESCHEDULED",
+    "BOOKING_CANCELLED",
+    "BOOKING_REJECTED",
+    "BOOKING_NO_SHOW_UPDATED",
+]
 
 # Whatever a test does with these, none of it may be seen in logs, errors or reprs.
 ATTENDEE = {
@@ -289,6 +299,24 @@ def book(simulator, tomorrow):
         return simulator.api("POST", "/v2/bookings", body, key=key, version=version)
 
     return post
+
+
+@pytest.fixture
+def hook(simulator, receiver):
+    """Register the receiver for everything, or as told."""
+
+    def register(*, signed_by=None, **fields):
+        body = {"subscriberUrl": receiver.url, "active": True, "triggers": TRIGGERS, "secret": signed_by, **fields}
+        return simulator.api("POST", "/v2/webhooks", body, version=None)
+
+    return register
+
+
+@pytest.fixture
+def told(hook, receiver):
+    """Register the receiver, and return the next that it is told."""
+    hook()
+    return lambda: json.loads(receiver.next().body)
 
 
 @pytest.fixture

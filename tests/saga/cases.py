@@ -1,4 +1,4 @@
-"""Every way in which a saga comes to need a person, made to happen."""
+"""Every way in which a saga comes to need a person, made to happen, and the remedies that it then takes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from sqlalchemy import text
 
 from sagajobs.errors import SagaCompensationException
 from sagajobs.saga import RetryPolicy, SagaHandle, SagaOrchestrator, step
+from sagajobs.saga.remedies import Remedy
 from sagajobs.saga.states import UNFINISHED
 from sagajobs.saga.sweep import recover
 from tests.support.sagas import QUICK, Killed, Pivoting, Scripted, record
 
 ONCE = RetryPolicy(max_attempts=1, base=0.01)
+
+R, S, D, U, A = Remedy.RETRY, Remedy.SKIP, Remedy.MARK_DONE, Remedy.MARK_UNDONE, Remedy.ABANDON
+SIGNED = {"who": "Op", "why": "looked at it"}
 
 
 def nothing(self, *_):
@@ -167,3 +171,36 @@ def rename(engine, handle, old, new):
             text("UPDATE saga_steps SET name = :new WHERE saga_id = :id AND name = :old"),
             {"id": handle.id, "old": old, "new": new},
         )
+
+
+TAKES = {
+    exhausted_local: ("every attempt died at work", {R, S, D, U, A}),
+    exhausted_external: ("every attempt died at work", {R, S, D, U, A}),
+    past_the_pivot: ("failed past the pivot", {R, S, D, A}),
+    in_doubt_forward: ("nothing can tell whether it happened", {R, D, U, A}),
+    in_doubt_past_the_pivot: ("nothing can tell whether it happened", {R, D, U, A}),
+    in_doubt_backward: ("nothing can tell whether it happened", {R, D, U, A}),
+    unrecorded: ("done outside, refused here", {R, S, A}),
+    not_undone: ("an undo failed", {R, U, A}),
+    not_undone_locally: ("an undo failed", {R, U, A}),
+    tried_in_vain: ("tried again in vain", {R, S, D, A}),
+    not_even_marked: ("it could not even be marked for retry", {R, S, D, A}),
+    not_taken_up: ("the code cannot take it up", {R, A}),
+    condition_raises: ("the code cannot take it up", {R, A}),
+    still_not_taken_up: ("the code cannot take it up", {A}),
+    unknown_kind: ("no code knows this kind of saga", {A}),
+    process_gone: ("the process that ran it is gone", {D, U, A}),
+    process_could_not_undo: ("an undo failed", {U, A}),
+}
+"""What a case is about, its reason, and the remedies that make sense."""
+
+
+def name(value) -> str:
+    """Name a way into review, or a remedy, in the id of a test."""
+    return getattr(value, "__name__", str(value))
+
+
+def settle(engine, number: int, remedy: Remedy, **more):
+    """Settle a case with a remedy, signed, and with a reference where that remedy wants one."""
+    reference = {"reference": "by-hand-1"} if remedy is Remedy.MARK_DONE else {}
+    return getattr(engine.review, remedy)(number, **{**reference, **SIGNED, **more})

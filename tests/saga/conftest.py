@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import text
 
+from sagajobs.saga import faultpoints
+from sagajobs.saga.act import Outcome
+from sagajobs.saga.faultpoints import Point
 from tests.support import wide
+from tests.support.broker import HandBroker
 from tests.support.sagas import Pivoting, Scripted, World
 from tests.support.throwaway import PREFIX, Throwaway
+from tests.support.wide import Wide
 
 
 @pytest.fixture
@@ -35,3 +40,46 @@ def throwaway(app_engine, world, monkeypatch) -> Iterator[Throwaway]:
         connection.execute(text("DELETE FROM sagas"))
     for name in [name for name in app_engine.kinds if name.startswith(PREFIX)]:
         del app_engine.kinds[name]
+
+
+@pytest.fixture
+def _quiet(app_engine, monkeypatch):
+    """No worker about: what the sweep sends on is carried out by the test."""
+    monkeypatch.setattr(app_engine, "publisher", None)
+
+
+@pytest.fixture
+def at() -> Iterator[Callable[..., None]]:
+    """Have something happen, once, when this process comes to a point of a step."""
+    plans: dict[tuple[Point, str], Callable[[], None]] = {}
+
+    def hook(point: Point, _saga_id: str, step: str) -> None:
+        act = plans.pop((point, step), None)
+        if act is not None:
+            act()
+
+    def plan(point: Point, step: str, act: Callable[[], None]) -> None:
+        plans[point, step] = act
+
+    faultpoints.install(hook)
+    yield plan
+    faultpoints.install(None)
+    assert plans == {}, "every planned act came about"
+
+
+@pytest.fixture
+def broker(app_engine, world, monkeypatch) -> HandBroker:
+    """Deliver by hand."""
+    broker = HandBroker(app_engine)
+    monkeypatch.setattr(app_engine, "publisher", broker)
+    return broker
+
+
+@pytest.fixture
+def forward(app_engine, world) -> Callable[..., Outcome]:
+    """Carry out one delivery of a step, of a `Wide` saga unless told otherwise."""
+
+    def deliver(handle, name: str, kind=Wide, **how) -> Outcome:
+        return app_engine.executor.forward(kind, kind.definition.step(name), handle.id, **how)
+
+    return deliver

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import text
 
 from sagajobs.errors import InvalidInput, RemedyRefused, SagaException, SagaNotFound
-from sagajobs.saga import SagaOrchestrator, control, faultpoints, step
+from sagajobs.saga import SagaOrchestrator, control, step
 from sagajobs.saga.act import Verdict
 from sagajobs.saga.faultpoints import Point
 from tests.saga import cases
@@ -17,22 +16,6 @@ from tests.support.sagas import Pivoting, Scripted, record
 from tests.support.tables import dump
 
 SIGNED = {"who": "Op", "why": "the customer rang"}
-
-
-@pytest.fixture
-def at() -> Iterator[Callable[..., None]]:
-    """Have something happen, once, when this process comes to a point of a step."""
-    plans: dict[tuple[Point, str], Callable[[], object]] = {}
-
-    def hook(point: Point, _saga_id: str, step: str) -> None:
-        act = plans.pop((point, step), None)
-        if act is not None:
-            act()
-
-    faultpoints.install(hook)
-    yield lambda point, step, act: plans.__setitem__((point, step), act)
-    faultpoints.install(None)
-    assert plans == {}, "every planned act came about"
 
 
 def deliver(app_engine, handle, *names):

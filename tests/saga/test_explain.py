@@ -9,7 +9,7 @@ from sagajobs.errors import CaseClosed, CaseNotFound, RehearsalOver, RemedyRefus
 from sagajobs.saga import Remedy, Saga, step
 from sagajobs.saga.explain import explain, explain_cancel, explain_pause, explain_resume
 from tests.saga import cases
-from tests.saga.test_review import SIGNED, TAKES, name
+from tests.saga.cases import SIGNED, TAKES, name
 from tests.support.sagas import Scripted, record
 from tests.support.tables import dump
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs.errors import ClaimLost
-from sagajobs.saga import Database, faultpoints
+from sagajobs.saga import Database
 from sagajobs.saga.act import Verdict
 from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.faultpoints import Point
@@ -19,25 +18,6 @@ from sagajobs.saga.store import StepWrite, Store
 from tests.support.sagas import Scripted, record
 
 FIRST, CALL, EXTRA, LAST = Scripted.definition.steps
-
-
-@pytest.fixture
-def at() -> Iterator[Callable[..., None]]:
-    """Have something happen, once, when this process comes to a point of a step."""
-    plans: dict[tuple[Point, str], Callable[[], None]] = {}
-
-    def hook(point: Point, _saga_id: str, step: str) -> None:
-        act = plans.pop((point, step), None)
-        if act is not None:
-            act()
-
-    def plan(point: Point, step: str, act: Callable[[], None]) -> None:
-        plans[point, step] = act
-
-    faultpoints.install(hook)
-    yield plan
-    faultpoints.install(None)
-    assert plans == {}, "every planned act came about"
 
 
 def rows(db, saga_id: str) -> list[tuple]:

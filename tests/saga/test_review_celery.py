@@ -10,12 +10,10 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from tests.saga.cases import until_asked
+from tests.saga.cases import SIGNED, until_asked
 from tests.support.sagas import Pivoting, Scripted, record
 
 pytestmark = pytest.mark.usefixtures("world")
-
-SIGNED = {"who": "Op", "why": "looked at it"}
 
 _OPERATOR = """
 import json, sys

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sagajobs.errors import PermanentError, SagaCompensationException, SagaException, SagaNotFinished, TransientError
 from sagajobs.saga import SagaHandle, step
-from tests.support.sagas import Pivoting, Scripted, record
+from tests.support.sagas import Pivoting, Scripted, record, states
 
 
 def run(kind=Scripted, *, skip=False, adopt=False, **script):
@@ -22,10 +22,6 @@ def run(kind=Scripted, *, skip=False, adopt=False, **script):
         return kind.engine.settle_up(ended, cause), handle
     except Exception as error:  # noqa: BLE001 - the tests look at it
         return error, handle
-
-
-def states(handle: SagaHandle) -> dict[str, str]:
-    return {name: str(step.state) for name, step in handle.record().steps.items()}
 
 
 def events(db, handle: SagaHandle) -> list[str]:

@@ -11,18 +11,9 @@ from sagajobs.saga.sweeps import run
 from sagajobs.saga.sweeps.purge import purge, purgeable, purged, purging
 from sagajobs.saga.sweeps.sweep import Sweep
 from tests.support.sagas import Scripted, record
+from tests.support.tables import change
 
-pytestmark = pytest.mark.usefixtures("world")
-
-
-@pytest.fixture(autouse=True)
-def _quiet(app_engine, monkeypatch):
-    monkeypatch.setattr(app_engine, "publisher", None)
-
-
-def change(app_engine, statement: str, **values) -> None:
-    with app_engine.database.transaction() as connection:
-        connection.execute(text(statement), values)
+pytestmark = pytest.mark.usefixtures("world", "_quiet")
 
 
 def ended(app_engine, *, days: float, **script: list[str]):

@@ -1,8 +1,7 @@
-"""The review sweep: a look settles what it can, takes nothing from a person who is faster, and says what is overdue."""
+"""The review sweep: a look settles what it can, and takes nothing from a person who is faster."""
 
 from __future__ import annotations
 
-import logging
 import threading
 
 import pytest
@@ -11,24 +10,13 @@ from sqlalchemy import text
 from sagajobs.saga import RetryPolicy, faultpoints, step
 from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.statements import FIRST_LOOK
-from sagajobs.saga.sweeps import run
-from sagajobs.saga.sweeps.review import BATCH, LONGEST_PAUSE
-from tests.support.sagas import QUICK, Scripted, record
+from sagajobs.saga.sweeps.review import LONGEST_PAUSE
+from tests.support.reviewing import ASKED, asked, history, in_doubt, sweep
+from tests.support.sagas import QUICK, Scripted, record, states
+from tests.support.tables import change
 from tests.support.wide import Wide
 
-ASKED = "manual_review_required"
-LOST = ["book+timeout"]
-
-
-@pytest.fixture(autouse=True)
-def _quiet(world, monkeypatch, app_engine):
-    """No worker about: what the sweep sends on is carried out by the test."""
-    monkeypatch.setattr(app_engine, "publisher", None)
-
-
-def change(app_engine, statement: str, **values) -> None:
-    with app_engine.database.transaction() as connection:
-        connection.execute(text(statement), values)
+pytestmark = pytest.mark.usefixtures("world", "_quiet")
 
 
 def let_time_pass(app_engine, seconds: float = 7200) -> None:
@@ -42,44 +30,8 @@ def let_time_pass(app_engine, seconds: float = 7200) -> None:
     change(app_engine, "UPDATE saga_steps SET absent_since = absent_since - make_interval(secs => :s)", s=seconds)
 
 
-def sweep(app_engine) -> int:
-    return run(app_engine, app_engine.sweeps["review"]).found
-
-
 def cases(db) -> list:
     return db.execute(text("SELECT * FROM review_cases ORDER BY id")).all()
-
-
-def history(db, saga_id: str) -> list[str]:
-    return list(
-        db.execute(text("SELECT event FROM saga_events WHERE saga_id = :id ORDER BY id"), {"id": saga_id}).scalars()
-    )
-
-
-def asked(app_engine, *, was: str = "running", useful_for: str | None = None, **script: list[str]):
-    """Carry a saga on until a person is asked about it."""
-    handle = record(Scripted, {"script": script})
-    if useful_for:
-        change(
-            app_engine,
-            "UPDATE sagas SET useful_until = saga_now() + CAST(:span AS interval) WHERE id = :id",
-            span=useful_for,
-            id=handle.id,
-        )
-    app_engine.drive(Scripted, handle.id)
-    assert handle.status() == ASKED
-    change(app_engine, "UPDATE review_cases SET was = :was WHERE saga_id = :id", was=was, id=handle.id)
-    return handle
-
-
-def states(handle) -> dict[str, str]:
-    return {name: str(step.state) for name, step in handle.record().steps.items()}
-
-
-def in_doubt(app_engine, *, was: str = "running", useful_for: str | None = None, **script: list[str]):
-    """A saga whose call may have got through, the probe having failed too often to tell."""
-    looks = ["timeout"] * QUICK.max_attempts
-    return asked(app_engine, was=was, useful_for=useful_for, **{"call": LOST, "find": [*looks, "ok"], **script})
 
 
 def test_a_case_is_not_looked_at_just_after_its_opening(app_engine, db):
@@ -415,89 +367,3 @@ def test_one_case_that_cannot_be_looked_at_does_not_keep_the_sweep_from_the_othe
     sweep(app_engine)
     assert (bad.status(), good.status()) == (ASKED, "running")
     app_engine.drive(Scripted, good.id)
-
-
-# --- alerts ---
-
-
-def alerts(caplog) -> list[str]:
-    return [line.saga_id for line in caplog.records if getattr(line, "event", None) == "review_overdue"]
-
-
-@pytest.fixture
-def overdue(app_engine, caplog):
-    """Sweep, and return the ids of the sagas that were alerted about, in order."""
-
-    def go() -> list[str]:
-        caplog.clear()
-        change(app_engine, "UPDATE review_cases SET look_at = saga_now() + interval '1 day'")
-        with caplog.at_level(logging.CRITICAL, "saga"):
-            sweep(app_engine)
-        assert all(line.levelno == logging.CRITICAL for line in caplog.records if hasattr(line, "event"))
-        return alerts(caplog)
-
-    return go
-
-
-def age(app_engine, minutes: float) -> None:
-    change(
-        app_engine,
-        "UPDATE review_cases SET opened_at = opened_at - make_interval(secs => :s), "
-        "alert_at = alert_at - make_interval(secs => :s), urgent_at = urgent_at - make_interval(secs => :s)",
-        s=minutes * 60,
-    )
-
-
-def test_a_case_is_alerted_about_when_its_response_time_is_over_and_then_ever_more_rarely(app_engine, db, overdue):
-    handle = in_doubt(app_engine)
-    assert overdue() == [], "its opening was an alert"
-    age(app_engine, 14)
-    assert overdue() == []
-    gaps = []
-    age(app_engine, 1.1)
-    for _ in range(7):
-        assert overdue() == [handle.id]
-        assert overdue() == [], "once"
-        gaps.append(
-            float(db.execute(text("SELECT extract(epoch FROM alert_at - saga_now()) FROM review_cases")).scalar_one())
-        )
-        age(app_engine, gaps[-1] / 60 + 0.1)
-    assert [round(gap / 60) for gap in gaps] == [15, 30, 60, 120, 240, 240, 240]
-    assert history(db, handle.id).count("review_overdue") == 7
-
-
-def test_a_case_is_alerted_about_sooner_when_its_appointment_is_near(app_engine, db, overdue):
-    soon, far = in_doubt(app_engine, useful_for="66 min"), in_doubt(app_engine)
-    assert overdue() == []
-    age(app_engine, 7)
-    assert overdue() == [soon.id]
-    age(app_engine, 10)
-    assert overdue() == [far.id]
-
-
-def test_the_nearest_appointment_is_alerted_about_first(app_engine, db, overdue):
-    handles = [in_doubt(app_engine) for _ in range(3)]
-    for handle, days in zip(handles, (9, 3, 6), strict=True):
-        change(
-            app_engine,
-            "UPDATE review_cases SET urgent_at = saga_now() + make_interval(days => :d) WHERE saga_id = :id",
-            d=days,
-            id=handle.id,
-        )
-    age(app_engine, 16)
-    assert overdue() == [handles[1].id, handles[2].id, handles[0].id]
-
-
-def test_a_batch_has_an_end(app_engine, db, overdue):
-    handle = in_doubt(app_engine)
-    assert handle.status() == ASKED
-    change(
-        app_engine,
-        "WITH g AS (INSERT INTO sagas (id, name, version, definition, state, input) "
-        "SELECT gen_random_uuid(), 'scripted', 1, '', 'manual_review_required', '{}' FROM generate_series(1, :n) "
-        "RETURNING id) INSERT INTO review_cases (saga_id, reason, evidence) SELECT id, 'r', '{}' FROM g",
-        n=BATCH,
-    )
-    age(app_engine, 16)
-    assert len(overdue()) == BATCH
-    assert len(overdue()) == 1

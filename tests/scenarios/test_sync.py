@@ -10,10 +10,9 @@ from sqlalchemy import text
 
 from sagajobs import AppointmentSyncSaga, RetryPolicy, SagaCompensationException, SagaHandle
 from tests.support.refusing import refusing
-from tests.support.syncing import FAULTS, LATER, assert_in_step, row
+from tests.support.syncing import FAULTS, LATER, OPERATIONS, assert_in_step, row
 
 pytestmark = pytest.mark.usefixtures("impatient_sync")
-OPERATIONS = ("create", "update", "cancel", "reschedule")
 
 
 # --- in this process, with less patience: before there is a worker, which has more and would take over ---

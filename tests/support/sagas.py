@@ -206,6 +206,11 @@ def record(kind: type[Saga], request: dict[str, Any]) -> SagaHandle:
         return kind.engine._start(kind, request, None, session)
 
 
+def states(handle: SagaHandle) -> dict[str, str]:
+    """Return the state of each step, by name."""
+    return {name: str(step.state) for name, step in handle.record().steps.items()}
+
+
 def reason(error: SagaException) -> str:
     """Return the class of what a saga failed of, as it is on record.
 

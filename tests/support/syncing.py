@@ -14,6 +14,10 @@ from sagajobs.calcom.errors import BookingNotFound
 
 LATER = timedelta(days=7)
 
+OPERATIONS = ("create", "update", "cancel", "reschedule")
+BOOKED = OPERATIONS[1:]
+"""The operations that need a booking at Cal.com."""
+
 FAULTS = {"create": "create", "update": "location", "cancel": "cancel", "reschedule": "reschedule"}
 """What the simulator calls the call that an operation makes last."""
 
@@ -138,6 +142,35 @@ def heal(app_engine, saga_id: str) -> SagaHandle:
     due(app_engine)
     app_engine.drive(AppointmentSyncSaga, saga_id)
     return SagaHandle(saga_id)
+
+
+def sync(appointment, operation: str, data: dict | None = None, **options) -> dict:
+    """Do an operation and return what came of it."""
+    return AppointmentSyncSaga.run(appointment.id, operation=operation, data=data or {}, **options)
+
+
+def only_sync(db) -> SagaHandle:
+    """Return the one sync that there is."""
+    db.rollback()
+    return SagaHandle(str(db.execute(text("SELECT id FROM sagas WHERE name = 'appointment_sync'")).scalar_one()))
+
+
+def audit(db, saga_id: str) -> list[str]:
+    """Return what a saga has left in the audit trail, in order."""
+    db.rollback()
+    rows = db.execute(text("SELECT action FROM audit_log WHERE saga_id = :id ORDER BY id"), {"id": saga_id})
+    return [row.action for row in rows]
+
+
+def assert_as_before(app_engine, appointment, *, why: str, result: dict) -> None:
+    """Assert that a change was undone and nothing here tells of it but the audit trail."""
+    here = row(app_engine, appointment.id)
+    assert (result["success"], result["will_retry"]) == (False, False)
+    assert why in result["error"]
+    assert SagaHandle(result["saga_id"]).status() == "compensated"
+    assert (here.status, here.calcom_sync_status) == (appointment.status, appointment.calcom_sync_status)
+    assert (here.starts_at, here.calcom_v2_booking_id) == (appointment.starts_at, appointment.calcom_v2_booking_id)
+    assert (here.moving_starts_at, here.moving_ends_at, here.sync_saga_id) == (None, None, None)
 
 
 def assert_in_step(app_engine, simulator, operation: str, appointment_id: int, data: dict) -> None:

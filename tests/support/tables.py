@@ -1,4 +1,4 @@
-"""Everything that is in the database, for tests that say that nothing changed."""
+"""The tables themselves: changed past the engine, and everything in them, for tests that say that nothing changed."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def dump(db: Connection, *, without: tuple[str, ...] = ()) -> dict[str, list[tup
         for name in names.all()
         if name not in without
     }
+
+
+def change(engine, statement: str, **values) -> None:
+    """Change rows past the engine."""
+    with engine.database.transaction() as connection:
+        connection.execute(text(statement), values)

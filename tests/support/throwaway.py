@@ -58,6 +58,18 @@ class Worker:
             self.raised.append(error)
 
 
+def let_time_pass(engine) -> None:
+    """Make everything due, as after a long while."""
+    with engine.database.transaction() as connection:
+        connection.execute(text("UPDATE sagas SET next_at = saga_now() WHERE next_at IS NOT NULL"))
+        connection.execute(
+            text(
+                "UPDATE saga_steps SET lease_until = NULL, due_at = NULL, "
+                "absent_since = absent_since - interval '1 minute'"
+            )
+        )
+
+
 class Throwaway:
     """Makes sagas of a test's own and has them carried out."""
 
@@ -75,15 +87,7 @@ class Throwaway:
         return record(self.kind(**body), {})
 
     def let_time_pass(self) -> None:
-        """Make everything due, as after a long while."""
-        with self.engine.database.transaction() as connection:
-            connection.execute(text("UPDATE sagas SET next_at = saga_now() WHERE next_at IS NOT NULL"))
-            connection.execute(
-                text(
-                    "UPDATE saga_steps SET lease_until = NULL, due_at = NULL, "
-                    "absent_since = absent_since - interval '1 minute'"
-                )
-            )
+        let_time_pass(self.engine)
 
     def sweep(self, handle: SagaHandle, rounds: int = 30) -> str:
         """Sweep until the saga is at rest, so often at the most; return its state."""
