@@ -40,9 +40,12 @@ OUTSIDE = {"worker", "workers"}
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules that start most workers: a module is one process's, and a long one must not be last."""
+    """Begin with what takes minutes, then with the modules that start most workers.
+
+    A module is one process's, and a long one must not be last.
+    """
     waiting = Counter(item.path for item in items if not OUTSIDE.isdisjoint(item.fixturenames))
-    items.sort(key=lambda item: -waiting[item.path])
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, -waiting[item.path]))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -329,6 +329,7 @@ def machine(app_engine, clean, simulator, monkeypatch) -> type[Bookings]:
     return type("Bookings", (Bookings,), {"engine": app_engine, "simulator": simulator, "seen": Counter()})
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120 + 2 * EXAMPLES)
 def test_whatever_happens_it_ends_well(machine):
     run_state_machine_as_test(
