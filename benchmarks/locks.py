@@ -12,19 +12,14 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from sqlalchemy import text
 
-WORKERS, CHILDREN = 2, 2
-"""Workers, and processes of each: as many slots as there are on two machines with a core or two."""
+from benchmarks._fleet import CHILDREN, WORKERS, workers
 
 _HANDED_ON = text("""
     SELECT extract(epoch FROM began - ended) AS seconds FROM (
@@ -65,7 +60,7 @@ def _measure(home: Path, sagas: int, appointments: int) -> tuple[list[float], li
         connection.execute(
             text("CREATE TABLE contending (saga_id uuid, appointment int, at timestamptz DEFAULT clock_timestamp())")
         )
-    with _workers(home):
+    with workers("benchmarks._contending", home):
         _settle([Contending.enqueue({"appointment": -n}) for n in range(20)])  # every process has connected
         with engine.database.transaction() as connection:
             connection.execute(text("TRUNCATE contending"))
@@ -83,29 +78,6 @@ def _settle(handles: list) -> None:  # type: ignore[type-arg]  # imported where 
     ends = {handle.wait(120) for handle in handles}
     if ends != {"completed"}:
         raise click.ClickException(f"sagas ended as {', '.join(sorted(map(str, ends)))}")
-
-
-@contextmanager
-def _workers(home: Path) -> Iterator[None]:
-    command = [sys.executable, "-m", "celery", "-A", "benchmarks._contending", "worker", "-c", str(CHILDREN)]
-    environment = os.environ | {"C_FORCE_ROOT": "1"}
-    with (home / "workers.log").open("wb") as log:
-        started = [
-            subprocess.Popen(  # noqa: S603 - our own command
-                [*command, "-n", f"w{n}@bench", *(["-B", "-s", str(home / "schedule")] if n == 0 else [])],
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-            for n in range(WORKERS)
-        ]
-        try:
-            yield
-        finally:
-            for worker in started:
-                worker.terminate()
-            for worker in started:
-                worker.wait(30)
 
 
 def _show(measured: dict[str, list[float]]) -> None:

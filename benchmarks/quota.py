@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,8 +22,7 @@ import click
 import requests
 from sqlalchemy import text
 
-WORKERS, CHILDREN = 2, 2
-"""Workers, and processes of each: as many slots as there are on two machines with a core or two."""
+from benchmarks._fleet import CHILDREN, WORKERS, workers
 
 MINUTE = 60.0
 
@@ -66,7 +61,7 @@ def _measure(home: Path, bookings: int, per_minute: int) -> dict[str, float]:
     simulator = f"{servers().calcom}/_simulator"
     requests.post(f"{simulator}/switches", json={"rate_limit_per_minute": per_minute}, timeout=5).raise_for_status()
     first = (datetime.now(UTC) + timedelta(days=2)).replace(hour=8, minute=0, second=0, microsecond=0)
-    with _workers(home):
+    with workers("benchmarks._counting", home):
         began = time.monotonic()
         handles = [AppointmentCreationSaga.enqueue(_request(n, first)) for n in range(bookings)]
         ends = Counter(handle.wait(60 + 2 * MINUTE * bookings / per_minute) for handle in handles)
@@ -105,29 +100,6 @@ def _request(number: int, first: datetime) -> dict[str, Any]:
 
 def _fullest(times: list[float]) -> int:
     return max(sum(1 for at in times[n:] if at < first + MINUTE) for n, first in enumerate(times))
-
-
-@contextmanager
-def _workers(home: Path) -> Iterator[None]:
-    command = [sys.executable, "-m", "celery", "-A", "benchmarks._counting", "worker", "-c", str(CHILDREN)]
-    environment = os.environ | {"C_FORCE_ROOT": "1"}
-    with (home / "workers.log").open("wb") as log:
-        started = [
-            subprocess.Popen(  # noqa: S603 - our own command
-                [*command, "-n", f"w{n}@bench", *(["-B", "-s", str(home / "schedule")] if n == 0 else [])],
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-            for n in range(WORKERS)
-        ]
-        try:
-            yield
-        finally:
-            for worker in started:
-                worker.terminate()
-            for worker in started:
-                worker.wait(30)
 
 
 if __name__ == "__main__":

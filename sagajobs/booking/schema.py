@@ -146,11 +146,3 @@ audit_log = Table(
     Column("detail", JSONB, nullable=False),
 )
 Index("ix_audit_log_entity", audit_log.c.entity, audit_log.c.entity_id)
-
-
-def adoption_index() -> str:
-    """Return the DDL of the index that finds the saga which is about to adopt a Cal.com booking."""
-    return (
-        "CREATE INDEX ix_sagas_calcom_booking_uid ON sagas ((input->>'calcom_booking_uid')) "
-        "WHERE input->>'calcom_booking_uid' IS NOT NULL"
-    )
