@@ -319,6 +319,7 @@ def machine(app_engine, clean, simulator, monkeypatch) -> type[Bookings]:
     """The machine on this run's database and simulator, with less patience than in earnest."""
     from sagajobs.root import servers
 
+    monkeypatch.setattr(app_engine, "publisher", app_engine.publisher)  # each history sets its own; put back at the end
     plain = CalcomClient(servers().calcom, servers().calcom_api_key, connect_timeout=0.5, read_timeout=2)
     for kind in KINDS:
         for step in kind.definition.steps:
