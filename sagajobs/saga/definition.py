@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from sagajobs.errors import DefinitionError, InvalidInput, LockNotAvailable
+from sagajobs.saga import statements
 from sagajobs.saga.declaration import Step
 from sagajobs.saga.locks import take_locks
 from sagajobs.saga.shape import Definition, define
@@ -166,6 +167,15 @@ class Saga(metaclass=_SagaType):
         """
         if take_locks(db.connection(), self.id, [resource], self.lock_wait) is not None:
             raise LockNotAvailable(f"{resource} is another saga's")
+
+    def begun(self, db: Session, step: str) -> bool:
+        """Tell whether an attempt at an external step was ever made, whatever became of it.
+
+        Args:
+            db: the session of the step, or of the undo, that asks.
+            step: the external step's name.
+        """
+        return bool(db.execute(statements.BEGUN, {"id": self.id, "step": step}).scalar_one())
 
     # --- what a caller uses ---
 

@@ -259,5 +259,8 @@ It is due again by the back-off, or sooner, when the next of its steps is: of se
 another one only waits for its time.
 """
 
+BEGUN = text("SELECT fence > 0 FROM saga_steps WHERE saga_id = CAST(:id AS uuid) AND name = :step")
+"""Whether a step was ever claimed; an attempt that was put off in the middle is not counted, and raised the fence."""
+
 STATUS = text("SELECT state FROM sagas WHERE id = CAST(:id AS uuid)")
 """What a handle polls."""
