@@ -186,7 +186,9 @@ class Worker:
 
     def stop(self) -> None:
         self.ask_to_stop()
-        self.process.join(15)
+        # Every fiftieth time or so a child waits 30 s for its parent to count a last result, and the parent, who has
+        # left its event loop, for the child (billiard's `_ensure_messages_consumed`): nothing is at work any more.
+        self.process.join(6)
         # Beat within it is a process of its own, and may outlive it by a message to a queue that is gone by then.
         with contextlib.suppress(ProcessLookupError):
             self.kill()
