@@ -271,6 +271,7 @@ def test_a_child_does_not_keep_its_parents_presence_alive(clean, sql):
 
 def test_where_no_presence_is_to_be_had_the_lease_alone_counts(app_engine, world, monkeypatch, caplog):
     """No connection is left: the work goes on, under a name that is in no list and that no sweep can miss."""
+
     def refuse():
         raise psycopg2.OperationalError("too many clients")
 
