@@ -85,6 +85,7 @@ LOOK = text(f"""
         extract(epoch FROM saga_now() - step.absent_since) AS absent_for,
         coalesce(step.lease_until > saga_now(), false) AS leased,
         coalesce(step.due_at > saga_now(), false) AS early,
+        extract(epoch FROM step.call_until - saga_now()) AS landing,
         extract(epoch FROM coalesce(step.due_at, step.lease_until) - saga_now()) AS wait
     FROM sagas g LEFT JOIN step ON true
     WHERE g.id = CAST(:id AS uuid)
@@ -102,6 +103,7 @@ WRITE = text(f"""
             absent_since = CASE WHEN :absences = 0 THEN NULL ELSE coalesce(absent_since, saga_now()) END,
             fence = fence + :bump, owner = :owner,
             lease_until = saga_now() + make_interval(secs => :lease),
+            call_until = CASE WHEN CAST(:to AS text) = 'unknown' THEN call_until END,
             due_at = saga_now() + make_interval(secs => :delay),
             output = coalesce(CAST(:output AS jsonb), output),
             error = CASE WHEN :forget THEN NULL ELSE coalesce(CAST(:error AS jsonb), error) END,
