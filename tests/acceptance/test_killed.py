@@ -15,7 +15,8 @@ from sqlalchemy import text
 from sagajobs import AppointmentCreationSaga, SagaHandle
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.saga.faultpoints import Point
-from tests.support.fleet import Doomed, fleet
+from sagajobs.testing.fleet import fleet
+from tests.support.doomed import Doomed
 
 STEPS = [step.name for step in AppointmentCreationSaga.definition.steps]
 

@@ -12,7 +12,8 @@ from sagajobs import CompositeBookingSaga
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.root import app
 from sagajobs.saga.faultpoints import Point
-from tests.support.fleet import Doomed, fleet
+from sagajobs.testing.fleet import fleet
+from tests.support.doomed import Doomed
 
 STEPS = ["create_customer", "create_appointments", "book_segment[0]", "book_segment[1]", "assign_staff"]
 STAGE = ["book_segment[1]", "assign_staff"]

@@ -11,8 +11,9 @@ from sqlalchemy import text
 
 from sagajobs import AppointmentSyncSaga, SagaHandle
 from sagajobs.saga.faultpoints import Point
-from tests.support.broker import HandBroker
-from tests.support.fleet import Doomed, fleet
+from sagajobs.testing.broker import HandBroker
+from sagajobs.testing.fleet import fleet
+from tests.support.doomed import Doomed
 from tests.support.syncing import OPERATIONS, assert_in_step, change
 
 STEPS = [step.name for step in AppointmentSyncSaga.definition.steps]

@@ -16,10 +16,10 @@ from sqlalchemy import text
 from sagajobs import AppointmentFollowSaga, AppointmentSyncSaga, SagaHandle
 from sagajobs.calcom.circuit import CircuitState
 from sagajobs.saga.sweep import recover
+from sagajobs.testing.broker import HandBroker
+from sagajobs.testing.waiting import wait_for
 from tests.support import gated, timelapse
-from tests.support.broker import HandBroker
 from tests.support.syncing import assert_in_step, change
-from tests.support.waiting import wait_for
 
 NEAR, FAR = 40, 160
 """Changes of appointments of the next day, and of later ones."""

@@ -17,7 +17,7 @@ from sagajobs import AppointmentCreationSaga, SagaHandle
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.root import settings
 from sagajobs.saga.sweep import recover
-from tests.support.waiting import wait_for
+from sagajobs.testing.waiting import wait_for
 
 T = TypeVar("T")
 

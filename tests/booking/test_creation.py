@@ -13,8 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from sagajobs import AppointmentCreationSaga, SagaCompensationException, SagaException, SagaHandle, SagaNotFinished
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.saga import faultpoints
+from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import reason, record
-from tests.support.waiting import wait_for
 
 
 @pytest.fixture(autouse=True)

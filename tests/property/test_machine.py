@@ -34,9 +34,9 @@ from sagajobs.saga import SagaHandle, SagaState
 from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.sweep import recover
 from sagajobs.saga.sweeps.review import review
-from tests.support.broker import HandBroker
+from sagajobs.testing.broker import HandBroker
+from sagajobs.testing.simulator import Simulator
 from tests.support.fixtures import TABLES
-from tests.support.simulator import Simulator
 
 CHAOS = "PROPERTY_EXAMPLES" in os.environ
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "1000"))
