@@ -14,7 +14,7 @@ from sagajobs.saga.declaration import Step
 from sagajobs.saga.faultpoints import Work
 from sagajobs.testing.clock import Clock
 from sagajobs.testing.trial import Trial
-from sagajobs.testing.verdict import Verdict
+from sagajobs.testing.verdict import CheckFailed, Verdict
 from sagajobs.testing.worker import Worker
 
 
@@ -75,6 +75,8 @@ class Case:
             trial.start(self.next_request())
             try:
                 yield trial
+            except CheckFailed:
+                raise
             except Exception as error:
                 raise self.verdict(trial.handle, place).failure(f"{type(error).__name__}: {error}") from error
             finally:

@@ -14,6 +14,7 @@ from sagajobs.testing import deaths
 from sagajobs.testing.case import Case
 from sagajobs.testing.fleet import fleet
 from sagajobs.testing.trial import SIGNED
+from sagajobs.testing.verdict import CheckFailed
 
 UNDO_POINTS = (
     Point.BEFORE_CLAIM,
@@ -27,7 +28,7 @@ UNDO_POINTS = (
 WORKERS, CHILDREN = 2, 6
 """Workers, and the processes of each: most of the time a saga waits for somebody who is dead to be missed."""
 
-ENDS_WITHIN = 120.0
+ENDS_WITHIN = 200.0
 """Seconds that a saga may take from the start: a call of the dead must be over before it is made again."""
 
 
@@ -89,8 +90,8 @@ def _failure(case: Case, one: _Doomed) -> str | None:
             verdict.assert_end(SagaState.COMPENSATED)
         else:
             verdict.assert_end(SagaState.COMPLETED, standing=case.usual.standing, at_most=step.optional)
-    except SagaNotFinished as error:
-        return str(verdict.failure(str(error)))
-    except AssertionError as failure:
+    except CheckFailed as failure:
         return str(failure)
+    except (SagaNotFinished, AssertionError) as error:
+        return str(verdict.failure(str(error)))
     return None

@@ -16,6 +16,10 @@ from sagajobs.saga.states import ENDED
 _LOCKS = text("SELECT resource FROM saga_locks WHERE saga_id = CAST(:id AS uuid) ORDER BY resource")
 
 
+class CheckFailed(AssertionError):
+    """A saga did not come to what it should: which, where it was tried, what is wrong, and its history."""
+
+
 class Verdict:
     """Judges one saga.
 
@@ -42,7 +46,7 @@ class Verdict:
         self._standing = standing
         self._invariants = invariants
 
-    def failure(self, problem: str) -> AssertionError:
+    def failure(self, problem: str) -> CheckFailed:
         """Return what to raise: saga, place, problem, and the saga's history."""
         lines = [f"saga {self._kind.name}, {self._place}: {problem}"]
         history = self.history()
@@ -51,7 +55,7 @@ class Verdict:
             attempt = "" if one.attempt is None else f" #{one.attempt}"
             detail = "" if not one.detail else f"  {dict(one.detail)}"
             lines.append(f"  {seconds:9.3f} s  {one.event:<22} {one.step or ''}{attempt}{detail}")
-        return AssertionError("\n".join(lines))
+        return CheckFailed("\n".join(lines))
 
     def history(self) -> list[Happening]:
         """Return what happened to the saga, the oldest first."""

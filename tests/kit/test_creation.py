@@ -1,4 +1,4 @@
-"""The creation saga under every check of the testing kit: a booking stands for each that is done, none for the others."""
+"""The creation saga under every check of the testing kit: a booking stands for each that is done, and no other."""
 
 from __future__ import annotations
 
