@@ -96,7 +96,8 @@ def every_call_succeeds_then_times_out(case: Case) -> None:
             told = (Lifecycle.STEP_UNKNOWN, Lifecycle.STEP_RETRY, Lifecycle.STEP_FAILED, Lifecycle.STEP_DEGRADED)
             verdict.assert_happened(name, *told)
             if case.step(name).finder is None and case.step(name).retry.max_attempts == 1:
-                _assert_failed_well(case, trial, verdict, name)  # nothing may be tried again, and nothing can tell
+                # Nothing may be tried again, and nothing can tell.
+                _assert_failed_well(case, trial, verdict, name, in_doubt=True)
             else:
                 verdict.assert_end(SagaState.COMPLETED, standing=case.usual.standing)
 
@@ -171,12 +172,16 @@ def _assert_hit(trial: Trial, verdict: Verdict, step: str) -> None:
         raise verdict.failure(f"{step} was to be hit once, and was {trial.hit} times")
 
 
-def _assert_failed_well(case: Case, trial: Trial, verdict: Verdict, step: str) -> None:
+def _assert_failed_well(case: Case, trial: Trial, verdict: Verdict, step: str, *, in_doubt: bool = False) -> None:
     """Assert how a saga has ended of which a step fails; where a person is asked, heal it and try again."""
     declared = case.step(step)
     if declared.optional:
         verdict.assert_end(SagaState.COMPLETED, standing=case.usual.standing, at_most=True)
-    elif declared.after_pivot or (declared.degraded is not None and declared.retry.max_attempts == 1):
+    elif (
+        declared.after_pivot
+        or (declared.pivot and in_doubt)
+        or (declared.degraded is not None and declared.retry.max_attempts == 1)
+    ):
         _retry(case, trial, verdict, step)
         verdict.assert_end(SagaState.COMPLETED, standing=case.usual.standing)
     else:

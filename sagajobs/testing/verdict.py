@@ -99,7 +99,8 @@ class Verdict:
             raise self.failure(f"it was undone, and {len(stands)} stand outside: {stands}")
         off = 0 if standing is None or state is not SagaState.COMPLETED else len(stands) - standing
         if off > 0 or (off < 0 and not at_most):
-            raise self.failure(f"{standing} should stand outside as after an undisturbed one: {stands}")
+            what = f"{abs(off)} {'more' if off > 0 else 'fewer'} than after an undisturbed one"
+            raise self.failure(f"{what} stand outside: {stands}")
         try:
             self._invariants()
         except AssertionError as error:
