@@ -7,23 +7,31 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
+from sagajobs import SagaHandle
 from sagajobs.booking import invariants
 from sagajobs.booking.outside import METADATA_KEY
+
+LIVE = text("""
+    SELECT status, calcom_v2_booking_id AS uid FROM appointments
+    WHERE saga_id = CAST(:id AS uuid) AND deleted_at IS NULL
+""")
 
 
 @pytest.fixture
 def standing(app_engine, simulator) -> Callable[[str], list[str]]:
-    """Bookings that stand under a saga's key, and live appointments of its own."""
+    """A saga's live appointments, and bookings that stand under its key. Done, they agree; none is made twice."""
 
     def see(saga_id: str) -> list[str]:
         with app_engine.database.reading() as connection:
-            live = connection.execute(
-                text("SELECT id FROM appointments WHERE saga_id = CAST(:id AS uuid) AND deleted_at IS NULL"),
-                {"id": saga_id},
-            ).scalars()
-            here = [f"appointment {number}" for number in live]
-        there = [booking["metadata"].get(METADATA_KEY, "") for booking in simulator.standing()]
-        return here + [key for key in there if key.startswith(saga_id)]
+            here = connection.execute(LIVE, {"id": saga_id}).all()
+        bookings = simulator.ledger()
+        keys = [key for one in bookings if (key := one["metadata"].get(METADATA_KEY, "")).startswith(saga_id)]
+        assert len(keys) == len(set(keys)), "booked twice"
+        there = [one["uid"] for one in simulator.standing() if one["metadata"].get(METADATA_KEY) in keys]
+        if SagaHandle(saga_id).status() == "completed":
+            assert {row.status for row in here} == {"scheduled"}
+            assert sorted(row.uid for row in here) == sorted(there)
+        return [f"appointment of {row.uid}" for row in here] + there
 
     return see
 

@@ -41,7 +41,7 @@ def case(request, saga_case, planted, unbooked, changes, hold_invariants):
     return saga_case(AppointmentSyncSaga, request=make, standing=changes, invariants=hold_invariants)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("check", testing.CHECKS, ids=testing.name)
 def test_sync(case, check):
     check(case)
