@@ -8,8 +8,9 @@ no step                 the code cannot take   `retry`, by code that can
                         such saga
 a step that failed      attempts used up, by   `retry`; `mark_done`; `skip`, unless an attempt may stand;
                         death or degradation;  `mark_undone` before the pivot: nothing of it stands, undo the rest
-                        past the pivot; what
-                        was to replace it
+                        in doubt and beyond
+                        undo; past the pivot;
+                        what was to replace it
                         failed
 a step that may stand   nothing can tell       `retry`: look again; `mark_done`; `mark_undone`: before the pivot
                                                the rest is undone, past it the step is done again

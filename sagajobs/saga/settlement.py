@@ -67,7 +67,8 @@ _HISTORY = text("""
 _ASK_AGAIN = text("""
     INSERT INTO review_cases (saga_id, step, reason, evidence, was, urgent_at)
     SELECT s.saga_id, s.name,
-        CASE WHEN CAST(s.error->>'in_doubt' AS boolean) THEN 'every attempt died at work'
+        CASE WHEN s.error->>'class' = 'AttemptsExhausted' THEN 'every attempt died at work'
+            WHEN CAST(s.error->>'in_doubt' AS boolean) THEN 'nothing can tell whether it happened'
             ELSE 'failed past the pivot' END,
         jsonb_build_object('error', s.error), 'running', g.useful_until
     FROM saga_steps s JOIN sagas g ON g.id = s.saga_id WHERE g.id = CAST(:id AS uuid) AND s.name = :step
