@@ -17,6 +17,7 @@ from pathlib import Path
 
 import requests
 
+from sagajobs import migrations
 from sagajobs.cli import application
 from sagajobs.errors import ConfigurationError
 from sagajobs.runtime.child import python_executable
@@ -61,7 +62,7 @@ class Stack:
         """
         self.log("").parent.mkdir(mode=0o700, exist_ok=True)
         found = check_reachable(application.settings())
-        application.upgrade(application.engine().database)
+        migrations.upgrade(application.engine().database.engine)
         return found
 
     @cached_property

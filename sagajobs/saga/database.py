@@ -11,6 +11,8 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.orm import Session
 
+from sagajobs.saga.missing import tell_of_missing_tables
+
 IDLE_IN_TRANSACTION = 60
 """Seconds after which the server ends an idle transaction: a frozen worker must not hold a saga's row for ever."""
 
@@ -50,7 +52,7 @@ class Database:
 
     def _create(self) -> Engine:
         idle = int(self._idle_in_transaction * 1000)
-        return create_engine(
+        engine = create_engine(
             self._url(),
             pool_size=self._pool_size,
             max_overflow=20,
@@ -65,6 +67,8 @@ class Database:
                 "keepalives_count": 3,
             },
         )
+        tell_of_missing_tables(engine)
+        return engine
 
     def _forget(self) -> None:
         self._lock = threading.Lock()

@@ -149,7 +149,7 @@ def _after(record: SagaRecord, resolution: Resolution, result: object) -> SagaRe
 
 
 def _changes(opened: Opened, resolution: Resolution) -> Iterator[str]:
-    yield f"case {opened.case.number}: open → closed ({resolution.remedy})"
+    yield f"case {opened.case.number}: open → closed"
     for change in resolution.changes:
         yield _change(change)
     if resolution.writes is not None and opened.step is not None:

@@ -28,7 +28,7 @@ Every remedy raises the fence of the steps it touches: a worker that comes back 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -156,9 +156,15 @@ def decide(situation: Situation, remedy: Remedy) -> Resolution:
     found = options(situation)
     if remedy not in found.resolutions:
         others = [str(known) for known in Remedy if known in found.resolutions]
-        listed = " or ".join((", ".join(others[:-1]), others[-1])) if len(others) > 1 else others[0]
-        raise RemedyRefused(f"case {situation.case} takes no {remedy}: {found.why}; it takes {listed}")
+        said = refusal(situation.case, remedy, found.why, others)
+        raise RemedyRefused(said, why=found.why, takes=others)
     return found.resolutions[remedy]
+
+
+def refusal(case: int, remedy: str, why: str, takes: Sequence[str]) -> str:
+    """Say in one line that a case does not take a remedy, why, and which it takes."""
+    listed = " or ".join((", ".join(takes[:-1]), takes[-1])) if len(takes) > 1 else takes[0]
+    return f"case {case} takes no {remedy}: {why}; it takes {listed}"
 
 
 def options(situation: Situation) -> Options:
