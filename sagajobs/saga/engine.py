@@ -97,8 +97,11 @@ class Engine:
                 declaration how long a call takes.
 
         Raises:
-            DefinitionError: another saga has that name, or a time-out is for something that does not exist.
+            DefinitionError: it is no declared saga, another saga has that name, or a time-out is for something that
+                does not exist.
         """
+        if not hasattr(kind, "definition"):
+            raise DefinitionError(f"register takes a class that derives from Saga and declares steps, not {kind!r}")
         if self.kinds.setdefault(kind.name, kind) is not kind:
             raise DefinitionError(f"two saga classes are called {kind.name!r}: rename one")
         kind.engine, kind.services = self, services
