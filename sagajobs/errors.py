@@ -106,12 +106,12 @@ class InvalidInput(SagajobsError):
     """The input of a saga was refused before anything was written.
 
     Attributes:
-        problems: one line per problem, each naming the field.
+        problems: one line per problem, each naming the field where it is about one.
     """
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.problems = tuple(problems)
+        self.problems = tuple(problems) or (message,)
 
 
 class IdempotencyConflict(SagajobsError):

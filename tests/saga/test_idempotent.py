@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from sagajobs.errors import PermanentError, RemedyRefused, TransientError
 from sagajobs.saga import step
+from sagajobs.saga.explain import explain_cancel
 from tests.support.sagas import QUICK, record
 
 LOST = TimeoutError("it got through, and its answer was lost")
@@ -101,6 +102,13 @@ def test_cancelled_while_one_in_doubt_waits_for_its_next_attempt(throwaway, wait
     handle.cancel(who="Op", why="not wanted any more")
     assert throwaway.sweep(handle) == "compensated"
     assert standing == []
+
+
+def test_what_a_cancel_would_do_is_told_of_one_that_waits_in_doubt(waits_in_doubt, app_engine):
+    handle, _ = waits_in_doubt()
+    told = explain_cancel(app_engine, handle.id)
+    assert [(act.step, act.act) for act in told.follows] == [("act", "run")]
+    assert told.changes == ("saga: running → compensating",), "not yet compensated: it is settled first"
 
 
 def test_another_one_fails_while_one_in_doubt_waits_for_its_next_attempt(throwaway, waits_in_doubt):
