@@ -196,3 +196,11 @@ def test_celery_has_the_same_commands(shell, sagas):
     assert {**theirs.json, "age_seconds": 0} == {**ours, "age_seconds": 0}
     done = shell.run("celery", "-A", "sagajobs", "sagas", "abandon", saga_id, "--why", "the test is over")
     assert (done.status, done.out.count("\n")) == (0, 1)
+
+
+def test_the_list_names_the_step_that_a_person_is_asked_about(shell, sagas, sql):
+    """As the review does, also where another one's failure had turned the saga round."""
+    (saga_id,) = sagas("review", 800)
+    sql("""UPDATE sagas SET error = '{"step": "assign_staff", "class": "Other"}'""")
+    assert [saga["step"] for saga in shell.sagajobs("sagas", "list", "--json").json] == ["book_calcom"]
+    shell.sagajobs("sagas", "abandon", saga_id, "--why", "the test is over")
