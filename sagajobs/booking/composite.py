@@ -18,13 +18,13 @@ from sagajobs.booking.compensation import CalcomCompensationService, DatabaseCom
 from sagajobs.booking.errors import NothingToAdopt
 from sagajobs.booking.local import (
     appointment_lock,
-    assign_host,
+    assign_match,
     find_or_create_customer,
     insert_composite,
     mark_for_review,
+    match_host,
     note_booking,
     note_cancellation,
-    staff_of_host,
     take_turns_for_staff,
 )
 from sagajobs.booking.outside import (
@@ -175,11 +175,11 @@ class CompositeBookingSaga(BookingSaga):
     @step(optional=True)
     def assign_staff(self, db: Session) -> list[dict[str, Any]]:
         """Assign the staff members whom Cal.com chose as hosts; that nobody matches is no failure."""
-        hosts = [self.results["book_segment"][number]["host"] for number in range(len(self.input.segments))]
-        matched = {staff_of_host(db, host) for host in hosts if host is not None}
-        for staff_id in sorted(staff_id for staff_id in matched if staff_id is not None):
+        segments = range(len(self.input.segments))
+        matches = [match_host(db, self.results["book_segment"][number]["host"]) for number in segments]
+        for staff_id in sorted({match["staff_id"] for match in matches} - {None}):
             take_turns_for_staff(db, staff_id)
-        return [assign_host(db, self._appointment(number), host) for number, host in enumerate(hosts)]
+        return [assign_match(db, self._appointment(number), match) for number, match in enumerate(matches)]
 
     # --- before and after ---
 

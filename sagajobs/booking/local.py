@@ -233,17 +233,29 @@ def note_cancellation(db: Session, appointment_id: int) -> None:
 
 def assign_host(db: Session, appointment_id: int, host: Mapping[str, Any] | None) -> dict[str, Any]:
     """Assign the staff member whom Cal.com chose as host; that nobody matches is no failure."""
+    return assign_match(db, appointment_id, match_host(db, host))
+
+
+def match_host(db: Session, host: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return as `staff_id` whom Cal.com's host is among our staff; where it is nobody, also the `reason`."""
     if host is None:
         return {"staff_id": None, "reason": "Cal.com named no host"}
     staff_id = staff_of_host(db, host)
     if staff_id is None:
         return {"staff_id": None, "reason": "no staff member matches Cal.com's host"}
-    db.execute(
-        update(appointments)
-        .where(appointments.c.id == appointment_id, appointments.c.staff_id.is_distinct_from(staff_id))
-        .values(staff_id=staff_id, updated_at=func.saga_now())
-    )
     return {"staff_id": staff_id}
+
+
+def assign_match(db: Session, appointment_id: int, match: dict[str, Any]) -> dict[str, Any]:
+    """Assign whom `match_host` has found, if it is anybody; return what it returned."""
+    staff_id = match["staff_id"]
+    if staff_id is not None:
+        db.execute(
+            update(appointments)
+            .where(appointments.c.id == appointment_id, appointments.c.staff_id.is_distinct_from(staff_id))
+            .values(staff_id=staff_id, updated_at=func.saga_now())
+        )
+    return match
 
 
 def staff_of_host(db: Session, host: Mapping[str, Any]) -> int | None:
