@@ -22,6 +22,7 @@ from sagajobs.booking.local import (
     audit,
     mark_for_retry,
     mark_for_review,
+    mark_settled,
     slot_is_taken,
     staff_of_host,
 )
@@ -82,7 +83,7 @@ class AppointmentFollowSaga(Saga):
 
     # --- the steps ---
 
-    @step(irreversible=True)  # it only reads
+    @step(irreversible=True, needed=True)  # it only reads
     def find_appointment(self, db: Session) -> dict[str, Any] | None:
         """Return which booking the appointment has, and when; None if it is over, or has none: nothing can follow."""
         row = self._row(db)
@@ -180,7 +181,12 @@ class AppointmentFollowSaga(Saga):
 
     def note_review(self, db: Session) -> None:
         """Have the appointment show that a person must look at it."""
-        mark_for_review(db, self.input.appointment_id)
+        if self.found is not None:
+            mark_for_review(db, self.input.appointment_id)
+
+    def note_settled(self, db: Session, step: str | None) -> None:  # noqa: ARG002 - whatever it was about
+        """Have the appointment show that nobody is asked about it any more."""
+        mark_settled(db, self.input.appointment_id, self.id)
 
     def _row(self, db: Session, *, lock: bool = False) -> Row[Any] | None:
         columns = [appointments.c[name] for name in (*Standing._fields, "staff_id")]

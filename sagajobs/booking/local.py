@@ -98,6 +98,24 @@ def mark_for_review(db: Session, appointment_id: int) -> None:
     )
 
 
+def mark_settled(db: Session, appointment_id: int, saga_id: str, *, in_step: bool = False) -> None:
+    """Mark an appointment as one that nobody is asked about any more; one that a person or a remedy has marked stays.
+
+    Args:
+        db: the session.
+        appointment_id: which one.
+        saga_id: the saga that a person was asked about. While it goes on, the appointment is its; has it ended without
+            another word, or been abandoned, reconciling finds that nobody is at work on an appointment out of step.
+        in_step: it is as Cal.com has it all the same.
+    """
+    marked = {"calcom_sync_status": "synced"} if in_step else {"calcom_sync_status": "error", "sync_saga_id": saga_id}
+    db.execute(
+        update(appointments)
+        .where(appointments.c.id == appointment_id, appointments.c.calcom_sync_status == "manual_review_required")
+        .values(**marked, updated_at=func.saga_now())
+    )
+
+
 def find_or_create_customer(db: Session, who: Customer) -> tuple[int, bool]:
     """Find a customer by e-mail address or create one; two at once get the same row (the seed's RC5).
 
