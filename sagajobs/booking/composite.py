@@ -23,7 +23,7 @@ from sagajobs.booking.local import (
     insert_composite,
     mark_for_review,
     mark_settled,
-    match_host,
+    match_hosts,
     note_booking,
     note_cancellation,
     take_turns_for_staff,
@@ -177,8 +177,8 @@ class CompositeBookingSaga(BookingSaga):
     @step(optional=True)
     def assign_staff(self, db: Session) -> list[dict[str, Any]]:
         """Assign the staff members whom Cal.com chose as hosts; that nobody matches is no failure."""
-        segments = range(len(self.input.segments))
-        matches = [match_host(db, self.results["book_segment"][number]["host"]) for number in segments]
+        hosts = [self.results["book_segment"][number]["host"] for number in range(len(self.input.segments))]
+        matches = match_hosts(db, hosts)
         for staff_id in sorted({match["staff_id"] for match in matches} - {None}):
             take_turns_for_staff(db, staff_id)
         return [assign_match(db, self._appointment(number), match) for number, match in enumerate(matches)]

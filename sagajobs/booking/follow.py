@@ -24,7 +24,7 @@ from sagajobs.booking.local import (
     mark_for_review,
     mark_settled,
     slot_is_taken,
-    staff_of_host,
+    staff_of_hosts,
 )
 from sagajobs.booking.request import BookingUid
 from sagajobs.booking.schema import SLOT_FREE, appointments
@@ -128,7 +128,7 @@ class AppointmentFollowSaga(Saga):
         old = Standing(*(getattr(row, name) for name in Standing._fields))
         new = aligned(old, sight)
         changes: dict[str, Any] = differences(old, new)
-        staff_id = self._staff(db, sight, moved="calcom_v2_booking_id" in changes)
+        staff_id = self._staff(db, sight)
         if new.status not in OVER and staff_id not in (None, row.staff_id):
             changes["staff_id"] = staff_id
         changes = self._change(db, row, changes)
@@ -211,11 +211,11 @@ class AppointmentFollowSaga(Saga):
         uid = self.input.booking_uid
         return uid not in sight.uids and sight.uid in self._look(uid).uids
 
-    def _staff(self, db: Session, sight: Sight, *, moved: bool) -> int | None:
-        """Return the host's staff member, where a host can have changed; what we assigned ourselves is left alone."""
-        if sight.host is None or not (moved or self.input.trigger == Trigger.REASSIGNED):
+    def _staff(self, db: Session, sight: Sight) -> int | None:
+        """Return the host's staff member, None if he is none of ours; a booking can get another host at any time."""
+        if sight.host is None:
             return None
-        return staff_of_host(db, sight.host.model_dump())
+        return staff_of_hosts(db, [sight.host.model_dump()]).get(sight.host.id)
 
     def _change(self, db: Session, row: Row[Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Write the changes, and return those that were made.
