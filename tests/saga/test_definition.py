@@ -139,6 +139,11 @@ BROKEN = {
         {"maybe": _local(irreversible=True, when=lambda _saga: False), "locks": lambda _self: ["x"]},
         "must not be left out",
     ),
+    "needed and left out": ({"maybe": _local(optional=True, needed=True)}, "drop `needed`"),
+    "needed on a condition": (
+        {"maybe": _local(irreversible=True, needed=True, when=lambda _saga: False)},
+        "drop `needed`",
+    ),
     "no time": ({"slow": _local(irreversible=True, timeout=0)}, "time-out"),
     "reserved name": ({"compensate": _local(irreversible=True)}, "choose another name"),
     "wrong arguments": ({"odd": step(irreversible=True)(lambda _self: None)}, "must take self and 1 argument"),
