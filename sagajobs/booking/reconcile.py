@@ -28,7 +28,7 @@ from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import BookingNotFound, CalcomError
 from sagajobs.calcom.models import Booking, BookingStatus
 from sagajobs.errors import TransientError
-from sagajobs.saga import SagaState
+from sagajobs.saga import SagaHandle, SagaState
 from sagajobs.saga.sweeps import Swept
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Reconciliation:
             return False
         before = self._before(booking)
         if before is not None:
-            return self._follow(before.id, self._calcom.get_booking(before.uid), "moved")
+            return self._follow(before.id, self._calcom.get_booking(before.uid), "moved").created
         if self._calcom.get_booking(booking.uid).status not in STANDING:
             return False  # cancelled since it was listed
         return self._say(
@@ -226,8 +226,17 @@ class Reconciliation:
         difference = self._difference(row, booking)
         if difference is None or not self._left_alone(booking):
             return False
-        started = self._follow(row.id, booking, difference)
-        return started or (row.calcom_sync_status != "synced" and self._out_of_step(row, difference))
+        following = self._follow(row.id, booking, difference)
+        if following.created or row.calcom_sync_status == "synced":
+            return following.created
+        return self._was_given_up(following) and self._out_of_step(row, difference)
+
+    def _was_given_up(self, following: SagaHandle) -> bool:
+        """Tell whether a saga that follows has ended, and left things as they are; one that waits still may not."""
+        state = following.status()
+        if state is SagaState.MANUAL_REVIEW_REQUIRED:
+            return not self._engine.review.of(following.id).open
+        return state is SagaState.COMPLETED
 
     def _unbooked(self, row: Row[Any]) -> bool:
         return self._out_of_step(row, "it has no booking")
@@ -260,10 +269,10 @@ class Reconciliation:
         }
         return next((word for word, differs in differences.items() if differs), None)
 
-    def _follow(self, appointment_id: int, booking: Booking, seen: str) -> bool:
-        """Start the saga that follows, once for each state of the booking; False if it was started before.
+    def _follow(self, appointment_id: int, booking: Booking, seen: str) -> SagaHandle:
+        """Return the saga that follows, started now unless it was before: once for each state of the booking.
 
-        One that has given up, as it does after half a minute without Cal.com, is started again.
+        One that has given up, as it does after half a minute of looks that fail, is started again.
         """
         hint = Hint(appointment_id=appointment_id, booking_uid=booking.uid, seen=seen)
         changed = booking.updated_at.isoformat() if booking.updated_at else ""
@@ -272,7 +281,7 @@ class Reconciliation:
             key = f"reconcile:{booking.uid}:{changed}:{seen}:{earlier}"
             handle = self._engine.enqueue(AppointmentFollowSaga, hint, idempotency_key=key)
             if handle.created or handle.status() is not SagaState.COMPENSATED:
-                return handle.created
+                return handle
             earlier += 1
 
     # --- what both share ---
