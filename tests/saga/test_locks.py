@@ -89,6 +89,9 @@ def test_it_may_wait_for_longer_than_it_has_attempts(app_engine, broker, begin):
     begin(first)
     for _ in range(10):
         with app_engine.database.transaction() as connection:
+            # However long this takes, the holder is not swept on: it would end, and let the second one in.
+            not_yet = text("UPDATE sagas SET next_at = saga_now() + interval '1 h' WHERE id = :id")
+            connection.execute(not_yet, {"id": first.id})
             connection.execute(text("UPDATE sagas SET next_at = saga_now() WHERE id = :id"), {"id": second.id})
         recover(app_engine)
         broker.drain()
