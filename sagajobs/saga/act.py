@@ -16,14 +16,13 @@ from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.faultpoints import Point, reached
 from sagajobs.saga.locks import Successor, release_locks
-from sagajobs.saga.policy import passes_by_itself
+from sagajobs.saga.noting import note
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.states import ENDED, FORWARD, SagaState, StepState, sources
 from sagajobs.saga.store import Event, Review, StepWrite, Store, Written
 
 if TYPE_CHECKING:
     from sagajobs.saga.executor import Executor
-
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +151,8 @@ class Act:
         self._asks = review is not None
         # Paused in the same moment, it comes to that when it is resumed, and the case is open already.
         if review is not None and written.saga_state in (SagaState.MANUAL_REVIEW_REQUIRED, SagaState.PAUSED):
-            self._note_review(connection, saga)
+            restored = self.kind.restore(self.saga_id, saga.input, saga.results)
+            note(self.database, connection, self.saga_id, restored.note_review)
         return written
 
     @property
@@ -176,22 +176,6 @@ class Act:
         except Exception as error:  # noqa: BLE001 - the author's code must not keep a person from being asked
             log.critical("saga %s: it is not known how urgent it is: %s", self.saga_id, type(error).__name__)
             return review
-
-    def _note_review(self, connection: Connection, record: SagaRecord) -> None:
-        """Let the saga's own tables show, in the same commit, that a person is asked.
-
-        The case is opened whatever becomes of that: its reason may well be that those tables take nothing any more.
-        """
-        saga = self.kind.restore(self.saga_id, record.input, record.results)
-        try:
-            with connection.begin_nested(), self.database.session(connection) as db:
-                saga.note_review(db)
-        except Exception as error:
-            if passes_by_itself(error):
-                raise
-            log.critical(
-                "saga %s: its own tables do not show that a person is asked: %s", self.saga_id, type(error).__name__
-            )
 
     def claim(
         self,

@@ -221,6 +221,8 @@ def _check_options(where: str, step: Step) -> None:
             raise DefinitionError(f"{where}: retry is a RetryPolicy, not {type(policy).__name__}")
     if step.optional and step.degraded:
         raise DefinitionError(f"{where}: an optional step may fail, so it needs no degradation; drop one of the two")
+    if step.needed and (step.optional or step.when):
+        raise DefinitionError(f"{where}: it may be left out, so that nothing can need its result; drop `needed`")
     if (step.hold or step.turn) and not step.external:
         raise DefinitionError(f"{where}: only what acts outside (external=True) has a reason for hold or turn")
 

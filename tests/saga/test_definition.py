@@ -151,6 +151,11 @@ BROKEN = {
         "positive number of seconds, not '20'",
     ),
     "a number for a policy": ({"odd": _local(irreversible=True, retry=3)}, "retry is a RetryPolicy, not int"),
+    "needed and left out": ({"maybe": _local(optional=True, needed=True)}, "drop `needed`"),
+    "needed on a condition": (
+        {"maybe": _local(irreversible=True, needed=True, when=lambda _saga: False)},
+        "drop `needed`",
+    ),
     "letting go without a pivot": ({**FINE, "lets_go": True}, "ends with the pivot"),
     "letting go of what is done": (
         {
