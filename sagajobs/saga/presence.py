@@ -56,6 +56,11 @@ _HELD = """
 _LEAVE = "DELETE FROM saga_owners WHERE id = %(id)s"
 
 
+def process_id(name: str) -> int:
+    """Return the process id within a presence's name, on the host that the name begins with."""
+    return int(name.rpartition(":")[2].partition("/")[0])
+
+
 class Presence:
     """The presence of this process; it begins with the first use of `name`, and survives the loss of its connection.
 
