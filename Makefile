@@ -41,7 +41,7 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 	@set -e; for broker in $(TEST_BROKER_URLS); do \
 		echo "== broker: $${broker%%:*}"; \
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
-			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance; \
+			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance tests/kit; \
 	done
 
 chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (four a second)

@@ -268,9 +268,6 @@ class Forward(Degrade):
         review = None
         if self.step.after_pivot and not goes_on:
             review = Review(reason="failed past the pivot", evidence={"error": dict(error)})
-        elif self.step.pivot and error.get("in_doubt") and not goes_on:
-            # It may stand, and then nothing before it may be undone.
-            review = Review(reason="the pivot may have been passed", evidence={"error": dict(error)})
         turned = SagaState.MANUAL_REVIEW_REQUIRED if review else SagaState.COMPENSATING
         written = self.record(
             connection,

@@ -179,7 +179,7 @@ def _assert_failed_well(case: Case, trial: Trial, verdict: Verdict, step: str, *
         verdict.assert_end(SagaState.COMPLETED, standing=case.usual.standing, at_most=True)
     elif (
         declared.after_pivot
-        or (declared.pivot and in_doubt)
+        or (in_doubt and declared.undo is None)
         or (declared.degraded is not None and declared.retry.max_attempts == 1)
     ):
         _retry(case, trial, verdict, step)

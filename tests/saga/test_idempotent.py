@@ -54,29 +54,6 @@ def test_a_doubt_that_nothing_settles_is_a_persons(outside):
     assert (state, len(standing)) == ("manual_review_required", 1)
 
 
-@pytest.mark.parametrize("script", [[LOST] * 3, [LOST, PermanentError("no more")]])
-def test_a_pivot_in_doubt_is_a_persons(throwaway, script):
-    """It may have been passed: then nothing before it may be undone. A retry finds out."""
-    undone = []
-
-    def before(self, db):
-        return None
-
-    def call(self, key):
-        if script:
-            raise script.pop(0)
-
-    before = step(before)
-    before.compensation(lambda self, db: undone.append("before"))
-    pivot = step(external=True, idempotent=True, pivot=True, retry=QUICK)(call)
-    handle = throwaway.record(before=before, pivot=pivot)
-    assert (throwaway.sweep(handle), undone) == ("manual_review_required", [])
-    desk = handle.engine.review
-    assert desk.of(handle.id).reason == "the pivot may have been passed"
-    desk.retry(desk.of(handle.id).number, who="Op", why="they answer again")
-    assert (throwaway.sweep(handle), undone) == ("completed", [])
-
-
 def test_without_a_doubt_nothing_is_repeated(outside):
     assert outside(*[TransientError("down")] * 3) == ("compensated", [], 3)
     assert outside(PermanentError("no")) == ("compensated", [], 1)
