@@ -75,6 +75,7 @@ def saga_clock(saga_stack: Stack) -> Iterator[Clock]:
 @pytest.fixture
 def saga_case(saga_stack: Stack, saga_clock: Clock, saga_worker: Callable[..., Worker]) -> Callable[..., Case]:
     """Make a `Case`: what the checks of `sagajobs.testing` need to know of a saga."""
+    from sagajobs.errors import DefinitionError  # noqa: PLC0415 - see above
     from sagajobs.testing.case import Case  # noqa: PLC0415 - see above
 
     def make(
@@ -84,6 +85,8 @@ def saga_case(saga_stack: Stack, saga_clock: Clock, saga_worker: Callable[..., W
         standing: Callable[[str], Sequence[Any]] = lambda _saga_id: (),
         invariants: Callable[[], None] = lambda: None,
     ) -> Case:
+        if saga_stack.engine.kinds.get(kind.name) is not kind:
+            raise DefinitionError(f"saga {kind.name} is not known to the engine: have its module register it")
         return Case(
             kind=kind,
             request=request,
