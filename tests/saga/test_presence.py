@@ -118,6 +118,18 @@ def test_a_frozen_worker_is_not_missed(workers, world, app_engine, sql):
         os.killpg(worker.process.pid, signal.SIGCONT)
 
 
+def test_one_that_is_silent_is_not_missed(app_engine, clean, sql, other):
+    """Only a lock that is gone tells; who says nothing for a while may be in the middle of a call, or frozen in it."""
+    name = other.name
+    silent = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE pid = :pid AND state_change < clock_timestamp() - interval '1.5 s'
+    """
+    wait_for(lambda: sql(silent, pid=_holder(sql, name)) == [1])
+    wake.hold(app_engine.database)
+    assert sql("SELECT missed_at FROM saga_owners WHERE name = :name", name=name) == [None]
+
+
 # --- the call of the dead ---
 
 
