@@ -8,6 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import click
+
 from tests.mutants import table
 from tests.mutants.mutants import MUTANTS
 from tests.mutants.runner import End, Rotten, run
@@ -20,7 +22,7 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="print the table of docs/reliability.md and do nothing")
     options = parser.parse_args()
     if options.table:
-        print(table.page())
+        click.echo(table.page())
         return 0
     if unknown := set(options.names) - {mutant.name for mutant in MUTANTS}:
         parser.error(f"there is no mutant {', '.join(sorted(unknown))}")
@@ -29,16 +31,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sagajobs-mutants-") as folder:
         Path(folder).chmod(0o755)  # as root, the database server of the tests runs as another user
         try:
-            fates = run(
-                chosen, jobs=options.jobs, folder=Path(folder), tell=lambda fate: print(table.line(fate), flush=True)
-            )
+            fates = run(chosen, jobs=options.jobs, folder=Path(folder), tell=lambda fate: click.echo(table.line(fate)))
         except Rotten as error:
-            print(error, file=sys.stderr)
+            click.echo(error, err=True)
             return 2
     for fate in fates:
         if fate.end is not End.CAUGHT:
-            print(f"\n{fate.mutant.name} {fate.end}: {fate.mutant.why}\n{fate.said}", file=sys.stderr)
-    print(table.summary(fates, time.monotonic() - began))
+            click.echo(f"\n{fate.mutant.name} {fate.end}: {fate.mutant.why}\n{fate.said}", err=True)
+    click.echo(table.summary(fates, time.monotonic() - began))
     return int(any(fate.end is not End.CAUGHT for fate in fates))
 
 

@@ -38,6 +38,7 @@ _LOCKS = "tests/saga/test_locks.py"
 _HELD = "tests/saga/test_locks_held.py"
 _RACES = "tests/saga/test_review_races.py"
 _PRESENCE = "tests/saga/test_presence.py"
+_COUNTS = "tests/acceptance/test_counts.py"
 
 _CLAIMS = (
     Mutant(
@@ -122,7 +123,7 @@ _ATTEMPTS = (
         "sagajobs/calcom/errors.py",
         "class CalcomRateLimited(CalcomDeferred):",
         "class CalcomRateLimited(CalcomUnavailable):\n    __init__ = CalcomDeferred.__init__\n",
-        ("tests/calcom/test_answers.py::test_the_four_kinds",),
+        ("tests/booking/test_creation.py::test_a_rate_limit_spends_no_attempt",),
     ),
     Mutant(
         "hold-counts",
@@ -174,7 +175,7 @@ _DOUBT = (
         "sagajobs/booking/outside.py",
         "        if booking.metadata.get(METADATA_KEY) == key\n",
         "        if key\n",
-        ("tests/booking/test_creation.py::test_the_slot_is_taken_at_cal_com",),
+        ("tests/booking/test_creation.py::test_the_slot_is_taken_by_an_earlier_booking_of_the_same_customer",),
     ),
     Mutant(
         "key-ignored-in-a-race",
@@ -306,11 +307,8 @@ _TOGETHER = (
         '    FROM saga, step\n""")  # noqa: S608 - no value in it\n"""The only statement',
         '    FROM saga, step\n""".replace("g.open_steps <= 1", """NOT EXISTS (\n'
         "        SELECT FROM saga_steps o WHERE o.saga_id = g.id AND o.stage = g.stage AND o.name <> :step\n"
-        '            AND o.state IN (\'waiting\', \'running\', \'unknown\'))"""))\n"""The only statement',
-        (
-            "tests/saga/test_parallel.py::"
-            "test_the_second_one_waits_for_the_firsts_commit_and_then_carries_on",
-        ),
+        "            AND o.state IN ('waiting', 'running', 'unknown'))\"\"\"))\n\"\"\"The only statement",
+        ("tests/saga/test_parallel.py::test_the_second_one_waits_for_the_firsts_commit_and_then_carries_on",),
     ),
     Mutant(
         "publish-before-the-commit",
@@ -326,10 +324,7 @@ _TOGETHER = (
         f"{_SAGA}/canvas.py",
         "    task.request.chain = None\n    if outcome.verdict is Verdict.LATER:",
         "    if outcome.verdict is Verdict.LATER:",
-        (
-            "tests/acceptance/test_counts.py::"
-            "test_a_duplicate_message_costs_one_query_and_no_commit_and_its_chain_ends[2]",
-        ),
+        (f"{_COUNTS}::test_a_duplicate_message_costs_one_query_and_no_commit_and_its_chain_ends[2]",),
     ),
     Mutant(
         "redelivered-carries-on",
@@ -407,12 +402,12 @@ _SWEEPS = (
         (f"{_RACES}::test_of_two_operators_at_once_one_wins_and_the_other_is_told",),
     ),
     Mutant(
-        "look-against-a-remedy",
-        "what a sweep has seen of a case is written over an operator's remedy",
+        "remedy-raises-no-fence",
+        "G5: what a sweep has seen of a case before an operator's retry is written over it",
         f"{_SAGA}/settlement.py",
         "state = :to, fence = fence + 1, owner = NULL",
         "state = :to, owner = NULL",
-        (f"{_RACES}::test_a_worker_that_wakes_after_a_remedy_writes_nothing",),
+        (f"{_RACES}::test_a_look_that_comes_back_after_a_retry_writes_nothing",),
     ),
 )
 

@@ -38,7 +38,8 @@ def test_a_saga_that_was_undone_lets_go(app_engine, broker, begin, db, held, scr
     assert held.overlaps() == []
 
 
-def test_a_saga_that_asks_a_person_keeps_what_it_works_on(app_engine, broker, begin, db):
+def test_a_saga_that_asks_a_person_keeps_what_it_works_on(app_engine, broker, begin, db, monkeypatch):
+    monkeypatch.setattr(Locking, "lock_wait", 10.0)
     first, second = wants("a", end=["bug"], undo_begin=["permanent"]), wants("a")
     begin(first)
     app_engine.drive(Locking, first.id)
