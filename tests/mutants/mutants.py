@@ -58,12 +58,15 @@ _CLAIMS = (
         (f"{_FENCE}::test_a_write_under_an_old_fence_or_from_an_old_state_is_refused[state]",),
     ),
     Mutant(
-        "claim-raises-no-fence",
-        "G5: who claims a step does not shut out the one before him",
+        "worked-on-twice",
+        "a local step is worked on by two, each of which has counted an attempt before",
         f"{_SAGA}/act.py",
-        "written = self.write(connection, saga, row, to, event, bump=True, **changes)",
-        "written = self.write(connection, saga, row, to, event, **changes)",
-        (f"{_FENCE}::test_a_zombie_that_wakes_after_its_lease_writes_nothing",),
+        "if held is None or held.fence != row.fence:",
+        "if held is None:",
+        (
+            f"{_FENCE}::"
+            "test_a_local_step_claimed_by_somebody_else_between_count_and_work_is_not_worked_on_twice",
+        ),
     ),
     Mutant(
         "claim-when-paused",
