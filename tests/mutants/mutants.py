@@ -63,10 +63,15 @@ _CLAIMS = (
         f"{_SAGA}/act.py",
         "if held is None or held.fence != row.fence:",
         "if held is None:",
-        (
-            f"{_FENCE}::"
-            "test_a_local_step_claimed_by_somebody_else_between_count_and_work_is_not_worked_on_twice",
-        ),
+        (f"{_FENCE}::test_a_local_step_claimed_by_somebody_else_between_count_and_work_is_not_worked_on_twice",),
+    ),
+    Mutant(
+        "frozen-before-its-call",
+        "G3: a worker that was frozen between claim and call makes the call that others have made meanwhile",
+        f"{_SAGA}/forward.py",
+        "        self.check_time()\n",
+        "",
+        (f"{_FENCE}::test_a_zombie_that_wakes_before_its_call_makes_none",),
     ),
     Mutant(
         "claim-when-paused",
@@ -173,6 +178,14 @@ _DOUBT = (
         (f"{_PRESENCE}::test_looks_that_find_nothing_settle_nothing_before_the_call_has_had_its_time",),
     ),
     Mutant(
+        "doubt-forgotten",
+        "G3: that an earlier attempt may stand is forgotten when the next one is refused",
+        f"{_SAGA}/forward.py",
+        'in_doubt = bool((row.error or {}).get("in_doubt"))\n        if kind is',
+        "in_doubt = False\n        if kind is",
+        ("tests/saga/test_idempotent.py::test_a_doubt_outlives_the_failure_that_follows_it",),
+    ),
+    Mutant(
         "anybodys-booking-is-ours",
         "G3: a look takes another booking of the customer for the one that was made under our key",
         "sagajobs/booking/outside.py",
@@ -220,6 +233,14 @@ _UNDO = (
         "saga_to=SagaState.MANUAL_REVIEW_REQUIRED,",
         "saga_to=SagaState.COMPENSATED,",
         (f"{_RUN}::test_an_undo_that_fails_for_good_halts_the_saga_and_asks_a_person",),
+    ),
+    Mutant(
+        "begun-too-late",
+        "an appointment is booked whose time has passed while its saga waited",
+        f"{_SAGA}/plan.py",
+        "if saga.late and not step.after_pivot:",
+        "if saga.late and step.after_pivot:",
+        (f"{_PLAN}::test_past_its_time_a_saga_is_not_begun_but_settled",),
     ),
     Mutant(
         "undo-past-the-pivot",
@@ -322,6 +343,14 @@ _TOGETHER = (
         ("tests/saga/test_start.py::test_in_the_callers_transaction_the_hint_waits_for_his_commit",),
     ),
     Mutant(
+        "publish-at-a-savepoint",
+        "likewise, where the caller's own transaction has savepoints",
+        f"{_SAGA}/engine.py",
+        "        return  # a SAVEPOINT was released: the saga is not visible to anybody yet",
+        "        pass",
+        ("tests/saga/test_start.py::test_a_savepoint_released_is_no_commit",),
+    ),
+    Mutant(
         "duplicates-drag-their-chain",
         "every duplicate sends the rest of its chain behind it, and the queues fill",
         f"{_SAGA}/canvas.py",
@@ -392,6 +421,14 @@ _SWEEPS = (
         f"{_SAGA}/sweeps/statements.py",
         "    ended_at < saga_now() - make_interval(days => :days)",
         "    coalesce(ended_at, created_at) < saga_now() - make_interval(days => :days)",
+        ("tests/saga/test_sweeps_purge.py::test_what_is_asked_about_or_under_way_stays_and_what_was_abandoned_goes",),
+    ),
+    Mutant(
+        "purge-what-is-asked-about",
+        "a saga that a person is asked about is deleted, and the question with it",
+        f"{_SAGA}/sweeps/statements.py",
+        "        AND NOT EXISTS (SELECT FROM review_cases r WHERE r.saga_id = g.id AND r.closed_at IS NULL)",
+        "",
         ("tests/saga/test_sweeps_purge.py::test_what_is_asked_about_or_under_way_stays_and_what_was_abandoned_goes",),
     ),
     Mutant(

@@ -135,7 +135,9 @@ def test_a_start_overtaken_by_another_with_its_key_leads_to_that_one(app_engine,
     with ThreadPoolExecutor(1) as pool, Session(app_engine.database.engine) as session:
         first = Scripted.enqueue({}, session=session, idempotency_key="order-1")
         overtaken = pool.submit(Scripted.enqueue, {}, idempotency_key="order-1")
-        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'")
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid'"
+        )
         with app_engine.database.reading() as connection:
             wait_for(lambda: connection.execute(waiting).scalar_one())
         session.commit()
