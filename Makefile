@@ -44,7 +44,7 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance; \
 	done
 
-mutants: install ## Break the engine on purpose, one guarantee at a time, and see a test notice each (about 3 min)
+mutants: install ## Break the engine on purpose, one guarantee at a time, and see a test notice each (3 to 6 min)
 	$(BIN)/python -m tests.mutants
 
 chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (four a second)

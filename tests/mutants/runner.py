@@ -28,8 +28,14 @@ ROOT = Path(__file__).parents[2]
 TREE = ("sagajobs", "tests", "pyproject.toml")
 """What is copied: enough for tests of engine, bookings and client."""
 
-PATIENCE = 180
-"""Seconds for the tests of one mutant, servers included; one that hangs is noticed, too, but by nobody's assertion."""
+PATIENCE = 300
+"""Seconds for the tests of one mutant, servers included."""
+
+LONGEST_TEST = 90
+"""Seconds for one test of a mutant, where it would have 180: one that hangs has failed."""
+
+STOPPING = 30
+"""Seconds for pytest to stop what it has started."""
 
 PATIENCE_UNBROKEN = 900
 """Seconds for the tests of all mutants on the unbroken copy."""
@@ -46,7 +52,7 @@ class End(StrEnum):
     SURVIVED = "SURVIVED"
     """A test that is to notice it passed."""
     UNCLEAR = "UNCLEAR"
-    """The tests did not run: servers that did not start, or a mutant that is no Python."""
+    """The tests did not run, or hung: servers that did not start, say, or a mutant that cannot be imported."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def run(mutants: Sequence[Mutant], *, jobs: int, folder: Path, tell: Callable[[F
         target.write_text(texts[mutant.name], encoding="utf-8")
         # Compiled code is known by size and second; a mutant may share both with what it was made from.
         Path(cache_from_source(str(target))).unlink(missing_ok=True)
-        ends, said = _pytest(copy, mutant.caught_by, PATIENCE)
+        ends, said = _pytest(copy, mutant.caught_by, PATIENCE, f"--timeout={LONGEST_TEST}")
         shutil.rmtree(copy)
         fate = _fate(mutant, ends, said, time.monotonic() - began)
         tell(fate)
@@ -134,6 +140,18 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copy2(source / name, target / name)
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a pytest that has not ended: asked to, it stops the workers and servers that it has started."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOPPING)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def _pytest(copy: Path, tests: Sequence[str], patience: float, *options: str) -> tuple[dict[str, str], str]:
     """Run tests in a copy; return how each ended, and the end of what pytest said."""
     record, log = copy / "record.jsonl", copy / "pytest.log"
@@ -151,11 +169,9 @@ def _pytest(copy: Path, tests: Sequence[str], patience: float, *options: str) ->
             start_new_session=True,
         )
         try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            # Servers and workers that it has started end by themselves when it is gone.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+        finally:  # also when we are interrupted
+            _end(process)
     lines = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
     return {line["test"]: line["outcome"] for line in lines}, log.read_text(errors="replace")[-3000:]

@@ -21,7 +21,7 @@ def line(fate: Fate) -> str:
     """Return one fate as a line: mutant, end, seconds, tests."""
     tests = fate.missed or fate.mutant.caught_by
     shown = ", ".join(test.rpartition("::")[2] for test in tests)
-    return f"{fate.mutant.name:<28} {fate.end:<9} {fate.seconds:5.1f} s  {shown}"
+    return f"{fate.mutant.name:<34} {fate.end:<9} {fate.seconds:5.1f} s  {shown}"
 
 
 def summary(fates: Sequence[Fate], seconds: float) -> str:
