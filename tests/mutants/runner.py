@@ -21,7 +21,7 @@ from enum import StrEnum
 from importlib.util import cache_from_source
 from pathlib import Path
 
-from tests.mutants.mutants import Mutant
+from tests.mutants.mutant import Mutant
 from tests.mutants.witness import RECORD
 
 ROOT = Path(__file__).parents[2]
