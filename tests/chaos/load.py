@@ -23,13 +23,13 @@ HOSTS = 5
 MINUTES = 30
 
 _UNDER_WAY = text("SELECT count(*) FROM sagas WHERE next_at IS NOT NULL")
-_CHANGEABLE = text("""
-    SELECT id FROM appointments
-    WHERE deleted_at IS NULL AND status IN ('scheduled', 'confirmed', 'rescheduled')
-        AND calcom_v2_booking_id IS NOT NULL
-    ORDER BY id OFFSET :n LIMIT 1
+_STANDING = """
+    deleted_at IS NULL AND status IN ('scheduled', 'confirmed', 'rescheduled') AND calcom_v2_booking_id IS NOT NULL
+"""
+_CHANGEABLE = text(f"""
+    SELECT id FROM appointments WHERE {_STANDING} ORDER BY id
+    OFFSET floor(:share * (SELECT count(*) FROM appointments WHERE {_STANDING})) LIMIT 1
 """)
-_COUNT = text("SELECT count(*) FROM appointments WHERE deleted_at IS NULL")
 
 
 class Load:
@@ -102,7 +102,7 @@ class Load:
         return ({"customer": self._customer(), **slot, **staff},)
 
     def _change(self) -> None:
-        appointment = self._ask(_CHANGEABLE, n=self._dice.randrange(max(1, self._ask(_COUNT))))
+        appointment = self._ask(_CHANGEABLE, share=self._dice.random())
         if appointment is None:
             return
         operation = self._dice.choice(("cancel", "reschedule", "reschedule", "update"))
