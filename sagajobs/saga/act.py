@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from sagajobs.errors import ClaimLost
-from sagajobs.saga.declaration import Step
+from sagajobs.saga.declaration import LEASE_MARGIN, Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.faultpoints import Point, reached
@@ -85,6 +87,7 @@ class Act:
         self.saga_id = saga_id
         self._successors: list[Successor] = []
         self._asks = False
+        self._begin_by = math.inf
 
     @property
     def key(self) -> str:
@@ -191,9 +194,22 @@ class Act:
         Raises:
             ClaimLost: likewise, or the saga was paused or turned round since it was looked at: nothing may begin.
         """
+        self._begin_by = time.monotonic() + LEASE_MARGIN
         written = self.write(connection, saga, row, to, event, bump=True, **changes)
         if written.saga_state not in ({SagaState.COMPENSATING} if saga.state is SagaState.COMPENSATING else FORWARD):
             raise ClaimLost(f"saga {self.saga_id} is {written.saga_state} by now")
+
+    def check_time(self) -> None:
+        """Refuse to begin a call so long after the claim that the lease could end in the middle of it.
+
+        A worker that was frozen in between would reach out after others have looked, seen nothing and tried again. It
+        parks, and they settle the step as if it had died.
+
+        Raises:
+            ClaimLost: the time to begin is over.
+        """
+        if time.monotonic() > self._begin_by:
+            raise ClaimLost(f"saga {self.saga_id}: step {self.step.name} was claimed too long ago to begin now")
 
     def leaving(self, saga: SagaRecord, saga_to: SagaState) -> frozenset[SagaState]:
         """Return the states in which the saga itself follows the step into `saga_to`."""

@@ -129,7 +129,12 @@ class Forward(Degrade):
         return self._done(connection, record, row, output, attempt)
 
     def call(self, saga: Saga, record: SagaRecord, row: StepRecord) -> Outcome:
-        """Make a claimed external step's call, with no transaction open, and record what came of it."""
+        """Make a claimed external step's call, with no transaction open, and record what came of it.
+
+        Raises:
+            ClaimLost: likewise, or too much time has passed since the claim.
+        """
+        self.check_time()
         try:
             output = to_json(self.step.method(saga, self.key, *self.step.items))
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
