@@ -11,6 +11,7 @@ import redis
 from sqlalchemy import text
 
 from sagajobs.root import app, servers
+from tests.web.conftest import own, serve  # noqa: F401 - fixtures
 
 TASK = "appointment_creation.create_customer"
 NOBODY = "00000000-0000-4000-8000-000000000000"
