@@ -13,7 +13,7 @@ TEST_BROKER_URLS ?= redis://127.0.0.1:6379/8 amqp://guest:guest@127.0.0.1:5672//
 # Random histories that `make chaos` tries.
 CHAOS_EXAMPLES ?= 5000
 
-.PHONY: help install demo up test test-servers chaos bench check format clean
+.PHONY: help install demo up test test-servers chaos bench check audit format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,11 @@ check: install ## Lint, types, import rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: install ## Look for known faults in what is installed; needs PyPI's own service, which mirrors lack
+	@$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/frozen.txt
+	@$(BIN)/pip-audit --requirement $(VENV)/frozen.txt --no-deps --disable-pip --strict --progress-spinner off \
+		2> $(VENV)/audit.log || { grep -v ^WARNING $(VENV)/audit.log | tail -n 1; exit 1; }
 
 format: install ## Format the code
 	$(BIN)/ruff format
