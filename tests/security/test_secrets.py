@@ -61,6 +61,13 @@ attempt(lambda: root.find_appointment(1))
 attempt(lambda: root.app.control.ping(timeout=0.2))
 attempt(lambda: root.app.connection().ensure_connection(max_retries=1, timeout=1))
 attempt(lambda: print(root.app.connection()))
+from pathlib import Path
+from sagajobs.cli.stack import Stack
+stack = Stack(Path("/nowhere"))
+programs = [stack.worker(), stack.beat(), stack.flower(1), stack.webhooks(1, root.settings().calcom_webhook_secret)]
+for program in programs:
+    print(program.argv, repr(program))
+print(repr(stack))
 print("the end")
 """
 
