@@ -14,8 +14,8 @@ import pytest
 
 from sagajobs import AppointmentCreationSaga
 from sagajobs.root import app
+from sagajobs.testing.waiting import wait_for
 from tests.security.conftest import NOBODY, TASK
-from tests.support.waiting import wait_for
 
 MARK = "zebulon-quagmire"
 ZEROS = b"\0" * 100_000_000

@@ -16,8 +16,8 @@ from sqlalchemy import text
 from sagajobs.calcom import webhooks
 from sagajobs.calcom.errors import WebhookUnsigned
 from sagajobs.calcom.webhooks import MAX_BODY, SIGNATURE_HEADER, read_webhook, sign
+from sagajobs.testing.waiting import wait_for
 from sagajobs.web.server import BODY_WITHIN
-from tests.support.waiting import wait_for
 from tests.web.conftest import SECRET
 
 MARK = "zebulon-quagmire"
