@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sagajobs.errors import SagaNotFound
 from sagajobs.saga import Saga, faultpoints
 from sagajobs.saga.act import Verdict
 
@@ -33,6 +34,7 @@ class HandBroker:
         self.engine = engine
         self.messages: list[Message] = []
         self.deaths = 0
+        self.strays = 0
 
     # --- what the engine publishes through ---
 
@@ -76,6 +78,14 @@ class HandBroker:
         return delivered
 
     def _work(self, message: Message) -> None:
+        try:
+            self._carry_out(message)
+        except SagaNotFound:  # purged while the message was on its way: the task fails, and calls its errback
+            self.strays += 1
+            if message.step is not None:
+                self.compensation(message.kind, message.saga_id)
+
+    def _carry_out(self, message: Message) -> None:
         kind, saga_id = message.kind, message.saga_id
         if message.step is None:
             self.engine.executor.compensate(kind, saga_id)

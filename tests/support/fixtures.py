@@ -38,10 +38,12 @@ def app_engine():
 
 
 @pytest.fixture(scope="session")
-def _simulator() -> Simulator:
+def _simulator() -> Iterator[Simulator]:
     from sagajobs.root import servers
 
-    return Simulator(servers().calcom)
+    simulator = Simulator(servers().calcom)
+    yield simulator
+    simulator.close()
 
 
 @pytest.fixture

@@ -1,0 +1,131 @@
+"""The rules of the machinery: messages that are lost and doubled, workers that die, sweeps, and Cal.com's faults."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from sagajobs.booking.reconcile import QUIET, Reconciliation, Window
+from sagajobs.errors import TransientError
+from sagajobs.saga.faultpoints import Point
+from sagajobs.saga.sweep import recover
+from sagajobs.saga.sweeps import run
+from sagajobs.saga.sweeps.purge import purge, purgeable, purged
+from sagajobs.saga.sweeps.review import review
+from tests.property.world import FIRST, World, index
+
+RETENTION = 90
+"""Days."""
+
+_LEFT_ALONE = f"""
+    UPDATE appointments SET updated_at = updated_at - interval '{QUIET.total_seconds()} s';
+    UPDATE sagas SET ended_at = ended_at - interval '{QUIET.total_seconds()} s' WHERE ended_at IS NOT NULL
+"""  # noqa: S608 - a constant
+
+_KEPT = """
+    SELECT g.id, g.state, g.ended_at IS NULL AS live,
+        (SELECT count(*) FROM saga_steps s WHERE s.saga_id = g.id),
+        (SELECT count(*) FROM saga_events e WHERE e.saga_id = g.id),
+        (SELECT count(*) FROM review_cases r WHERE r.saga_id = g.id),
+        (SELECT array_agg(resource || ' ' || held ORDER BY resource) FROM saga_locks l WHERE l.saga_id = g.id)
+    FROM sagas g ORDER BY g.created_at, g.id
+"""
+
+
+class Machinery(World):
+    """What broker, workers, sweeps and Cal.com do."""
+
+    # --- the broker, and the workers ---
+
+    @rule(which=index, dies_at=st.one_of(st.none(), st.sampled_from(Point)))
+    def deliver(self, which: int, dies_at: Point | None) -> None:
+        if self.broker.messages:
+            self.broker.deliver(which % len(self.broker.messages), dies_at=dies_at)
+
+    @rule(which=index)
+    def lose(self, which: int) -> None:
+        if self.broker.messages:
+            self.broker.lose(which % len(self.broker.messages))
+
+    @rule(which=index)
+    def double(self, which: int) -> None:
+        if self.broker.messages:
+            self.broker.double(which % len(self.broker.messages))
+
+    @rule()
+    def work(self) -> None:
+        self.broker.drain()
+
+    # --- sweeps ---
+
+    @rule()
+    def time_passes(self) -> None:
+        self.let_time_pass()
+        recover(self.engine)
+
+    @rule()
+    def two_sweeps_meet(self) -> None:
+        self.let_time_pass()
+        with ThreadPoolExecutor(4) as threads:
+            for sweep in [threads.submit(recover, self.engine) for _ in range(2)]:
+                sweep.result()
+            for look in [threads.submit(review, self.engine, None) for _ in range(2)]:
+                look.result()
+
+    @rule()
+    def invariants_are_checked(self) -> None:
+        """At any time, whatever is in flight."""
+        assert run(self.engine, self.engine.sweeps["invariants"]).found == 0
+        self.seen["invariants checked"] += 1
+
+    @rule()
+    def reconcile(self) -> None:
+        """Both sides have been left alone for long enough; what the sweep says of them is for the verdict."""
+        self.let_time_pass()
+        self.change(_LEFT_ALONE)
+        window = Window(FIRST, FIRST + timedelta(days=1), datetime.now(UTC) + 2 * QUIET)
+        try:
+            self.seen["differences reconciled"] += Reconciliation(self.engine, self.calcom, window).run()
+        except TransientError:
+            self.seen["reconciling without Cal.com"] += 1
+
+    @rule(share=st.integers(1, 3))
+    def purge(self, share: int) -> None:
+        """Some of what has ended is past its retention; of everything else nothing may go, however old it is."""
+        before = {row[0]: row for row in self.rows(_KEPT)}
+        old = [saga_id for saga_id, row in before.items() if not row[2]][::share]
+        listed = ", ".join(f"'{saga_id}'" for saga_id in old) or "NULL"
+        self.change(
+            f"UPDATE sagas SET created_at = created_at - interval '{2 * RETENTION} days';"
+            f"UPDATE sagas SET ended_at = ended_at - interval '{2 * RETENTION} days' WHERE id IN ({listed})"
+        )
+        was, due = sum(purged(self.engine).values()), purgeable(self.engine, older_than_days=RETENTION)
+        gone = purge(self.engine, older_than_days=RETENTION, batch=2)
+        kept = {row[0]: row for row in self.rows(_KEPT)}
+        assert kept == {saga_id: row for saga_id, row in before.items() if saga_id not in old}
+        assert gone == due, "what goes is what was said to go"
+        assert sum(gone.values()) == len(old) == sum(purged(self.engine).values()) - was
+        self.seen["purged"] += len(old)
+        self.seen["purged beside live ones"] += bool(old and kept)
+
+    # --- Cal.com ---
+
+    @rule(
+        operation=st.sampled_from(["create", "get", "list", "cancel", "reschedule", "guests", "any"]),
+        kind=st.sampled_from(["drop", "http_500", "http_503", "http_524", "malformed"]),
+        when=st.sampled_from(["before", "after"]),
+        count=st.sampled_from([1, 2, 3, 60]),  # as often as it takes for a person to be asked, too
+    )
+    def calcom_fails(self, operation: str, kind: str, when: str, count: int) -> None:
+        self.simulator.fault(operation, kind, when, count=count)
+
+    @rule(operation=st.sampled_from(["create", "list", "cancel", "any"]), count=st.sampled_from([1, 3, 10]))
+    def calcom_has_enough(self, operation: str, count: int) -> None:
+        self.simulator.fault(operation, "rate_limit", count=count)
+
+    @rule(create=st.booleans(), cancel=st.booleans())
+    def replica_lags(self, create: bool, cancel: bool) -> None:  # noqa: FBT001 - a rule's, by name
+        self.lag(lag_fails_create=create, lag_blinds_cancel=cancel)

@@ -1,0 +1,134 @@
+"""The verdict on a random history: the faults are over, everything is delivered, and now it has to have ended well."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sagajobs import AppointmentSyncSaga
+from sagajobs.booking import AppointmentFollowSaga, invariants
+from sagajobs.booking.outside import METADATA_KEY
+from sagajobs.saga import SagaHandle
+from sagajobs.saga.sweep import recover
+from tests.property.machinery import Machinery
+from tests.property.operators import Operators
+from tests.property.traffic import Traffic
+from tests.property.world import SIGNED, stands
+
+ROUNDS = 80
+"""Sweeps after which everything must be at rest: more than the attempts, probes and undos of the longest saga."""
+
+AT_REST = ("completed", "compensated", "manual_review_required")
+
+STANDING = "deleted_at IS NULL AND status NOT IN ('cancelled', 'failed') AND calcom_v2_booking_id IS NOT NULL"
+
+_OPEN_ENDS = """
+    SELECT s.name FROM saga_steps s JOIN sagas g ON g.id = s.saga_id
+    WHERE s.state IN ('running', 'unknown', 'undoing', 'undo_failed') AND g.state IN ('completed', 'compensated')
+"""
+
+_ASKED = "SELECT id FROM sagas WHERE state = 'manual_review_required' AND ended_at IS NULL"
+
+_CASES = "SELECT saga_id AS id FROM review_cases WHERE closed_at IS NULL AND reason <> ''"
+
+_HELD = "SELECT l.resource FROM saga_locks l JOIN sagas g ON g.id = l.saga_id WHERE ended_at IS NOT NULL"
+
+_STALE = """
+    SELECT count(*) FROM saga_events e JOIN saga_steps s ON s.saga_id = e.saga_id AND s.name = e.step
+    WHERE e.event = 'step_unknown' AND e.detail->>'probe' = 'nothing there' AND s.attempts = e.attempt
+        AND s.state = 'done'
+"""
+"""Looks that saw nothing of what was there."""
+
+
+class Bookings(Traffic, Operators, Machinery):
+    """What web application, hosts, broker, workers, operators and Cal.com do to each other, and what comes of it."""
+
+    def teardown(self) -> None:
+        for (saga_id,) in self.rows("SELECT id FROM sagas WHERE state = 'paused'"):
+            SagaHandle(str(saga_id), engine=self.engine).resume(**SIGNED)
+        self._settle()
+        self.simulator.heal()
+        self.operator_tries_again()
+        self._settle()
+        for number, uid in self.rows(f"SELECT id, calcom_v2_booking_id FROM appointments WHERE {STANDING}"):
+            AppointmentFollowSaga.enqueue({"appointment_id": number, "booking_uid": uid, "seen": "reconciliation"})
+        self._settle()
+        self._judge_sagas()
+        self._judge_bookings()
+        self._note()
+
+    def _settle(self) -> None:
+        for _ in range(ROUNDS):
+            self.broker.drain()
+            if not self.rows("SELECT id FROM sagas WHERE next_at IS NOT NULL"):
+                return
+            self.let_time_pass()
+            recover(self.engine)
+        raise AssertionError(
+            f"not at rest: {self.rows('SELECT id, name, state, stage FROM sagas WHERE next_at IS NOT NULL')}"
+        )
+
+    def _judge_sagas(self) -> None:
+        assert {state for (state,) in self.rows("SELECT state FROM sagas")} <= set(AT_REST)
+        assert self.rows(_OPEN_ENDS) == [], "an end is one"
+        assert sorted(self.rows(_ASKED)) == sorted(self.rows(_CASES)), "who waits for a person has a case"
+        assert self.rows(_HELD) == [], "an ended saga holds nothing"
+
+    def _judge_bookings(self) -> None:
+        with self.engine.database.reading() as connection:
+            assert [violation.rows for violation in invariants.check(connection)] == [0, 0, 0]
+        sagas, numbers = self._left_to_persons()
+        ledger = {booking["uid"]: booking for booking in self.simulator.ledger()}
+        shown = "calcom_v2_booking_id, starts_at, status = 'pending'"
+        table = {
+            uid: (start, pending)
+            for number, uid, start, pending in self.rows(f"SELECT id, {shown} FROM appointments WHERE {STANDING}")
+            if number not in numbers
+        }
+        standing = {
+            uid: (datetime.fromisoformat(booking["start"]), booking["status"] == "pending")
+            for uid, booking in ledger.items()
+            if stands(booking) and self._maker(uid, ledger) not in (None, *sagas)
+        }
+        assert table == standing, f"the table and the ledger agree: {table} {standing}"
+        orphans = self.rows("SELECT detail->>'uid' FROM audit_log WHERE action = 'reconcile.orphan'")
+        assert {self._maker(uid, ledger) for (uid,) in orphans} <= sagas, "nobody is called for nothing"
+        assert self.rows("SELECT entity_id FROM audit_log WHERE action = 'reconcile.missing'") == []
+        self.seen["judged beside what a person has to settle"] += bool(sagas and table)
+
+    def _left_to_persons(self) -> tuple[set[str], set[int]]:
+        """Return the sagas whose bookings nothing can be said of, and their appointments.
+
+        Those that a person is asked about or has settled by his word, and whatever was at work on the same ones.
+        """
+        appointments = self.rows("SELECT id, saga_id::text FROM appointments")
+        sagas = self.declared | {str(saga_id) for (saga_id,) in self.rows(_ASKED)}
+        changing = (AppointmentSyncSaga.name, AppointmentFollowSaga.name)
+        targets = self.targets | dict(
+            self.rows(f"SELECT id::text, (input->>'appointment_id')::bigint FROM sagas WHERE name IN {changing}")
+        )
+        numbers: set[int] = set()
+        while True:
+            numbers = {number for number, maker in appointments if maker in sagas}
+            numbers |= {targets[saga_id] for saga_id in sagas if saga_id in targets}
+            wider = sagas | {maker for number, maker in appointments if number in numbers}
+            wider |= {saga_id for saga_id, number in targets.items() if number in numbers}
+            if wider == sagas:
+                return sagas, numbers
+            sagas = wider
+
+    def _maker(self, uid: str, ledger: dict[str, dict]) -> str | None:
+        """Return the saga that a booking was made by or for, None if it is nobody's of ours."""
+        while (booking := ledger[uid]).get("rescheduledFromUid"):
+            uid = booking["rescheduledFromUid"]
+        key = booking["metadata"].get(METADATA_KEY)
+        return key.partition("/")[0] if key else self.by_hand.get(uid)
+
+    def _note(self) -> None:
+        self.seen.update(f"{name} {state}" for name, state in self.rows("SELECT name, state FROM sagas"))
+        self.seen["deaths"] += self.broker.deaths
+        self.seen["strays"] += self.broker.strays
+        self.seen.update(
+            " ".join(filter(None, row)) for row in self.rows("SELECT event, detail->>'error' FROM saga_events")
+        )
+        self.seen["stale looks"] += self.rows(_STALE)[0][0]

@@ -1,0 +1,129 @@
+"""What a random history happens in: database, broker, Cal.com, and time, which passes only when a rule says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine
+from sqlalchemy import text
+
+from sagajobs.booking.outside import METADATA_KEY
+from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.webhooks import Webhook
+from sagajobs.saga import SagaHandle
+from tests.support.broker import HandBroker
+from tests.support.fixtures import TABLES
+from tests.support.simulator import Simulator
+
+FIRST = (datetime.now(UTC) + timedelta(days=3)).replace(hour=8, minute=0, second=0, microsecond=0)
+CUSTOMERS = [
+    {"name": f"Somebody {n}", "email": f"somebody{n}@secret.example", "time_zone": "Europe/Berlin"} for n in range(3)
+]
+EVENT_TYPES = (1, 7)
+"""One that is booked at once, and one that its host confirms first."""
+
+SIGNED = {"who": "Op", "why": "a random history"}
+
+slots = st.integers(0, 3)
+event_types = st.sampled_from(EVENT_TYPES)
+index = st.integers(0, 1000)
+
+_CLEAR = "; ".join(f"DELETE FROM {table}" for table in TABLES.split(", "))
+_STAFF = "INSERT INTO staff (id, name, email, calcom_user_id) VALUES (1, 'S', 'h@x.y', 1)"
+
+_PASS = """
+    UPDATE sagas SET next_at = saga_now() WHERE next_at IS NOT NULL;
+    UPDATE saga_steps SET lease_until = NULL, due_at = NULL, absent_since = absent_since - interval '10 s'
+        WHERE lease_until IS NOT NULL OR due_at IS NOT NULL OR absent_since IS NOT NULL;
+    UPDATE saga_locks SET waits_until = saga_now() WHERE NOT held;
+    UPDATE review_cases SET look_at = saga_now() WHERE closed_at IS NULL
+"""
+"""Whatever somebody waits for comes about; longer than the replica lags, and than a look that sees nothing must last."""
+
+
+class World(RuleBasedStateMachine):
+    """What the rules act on, and what they know beside the tables: what was asked for, told, and done by hand."""
+
+    engine: Any
+    simulator: Simulator
+    calcom: CalcomClient
+    seen: Counter[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broker = self.engine.publisher = HandBroker(self.engine)
+        self.change(f"{_CLEAR}; {_STAFF}")
+        self.simulator.reset()
+        self.asked: list[tuple[str, Mapping[str, Any], str]] = []
+        """Bookings: the key of their start, the request, the saga that it led to."""
+        self.told: list[tuple[Webhook, bool]] = []
+        """Webhooks, and whether a saga was started for each."""
+        self.targets: dict[str, int] = {}
+        """The appointment that a saga was to change."""
+        self.by_hand: dict[str, str] = {}
+        """Bookings that an operator has made at Cal.com, and the saga for which he did."""
+        self.declared: set[str] = set()
+        """Sagas that a person has settled by his word alone, or given up."""
+        self.lags = False
+
+    # --- the tables ---
+
+    def rows(self, query: str) -> list[tuple]:
+        with self.engine.database.reading() as connection:
+            return [tuple(row) for row in connection.execute(text(query))]
+
+    def change(self, statements: str) -> None:
+        with self.engine.database.transaction() as connection:
+            connection.exec_driver_sql(statements)
+
+    def saga(self, which: int) -> SagaHandle | None:
+        """Return one that has not ended, if there is one."""
+        ids = self.rows("SELECT id FROM sagas WHERE ended_at IS NULL ORDER BY created_at, id")
+        return SagaHandle(str(ids[which % len(ids)][0]), engine=self.engine) if ids else None
+
+    def appointments(self) -> list[int]:
+        return [row[0] for row in self.rows("SELECT id FROM appointments ORDER BY id")]
+
+    # --- time ---
+
+    def let_time_pass(self) -> None:
+        self.change(_PASS)
+        if self.lags:
+            self.lags = False
+            self.simulator.switch(replica_stopped=False, lag_fails_create=False, lag_blinds_cancel=False)
+
+    def lag(self, **switches: bool) -> None:
+        """Have the replica stop until time passes: as long as that a probe must bear, and no longer."""
+        self.simulator.switch(replica_stopped=True, **switches)
+        self.lags = True
+
+    # --- Cal.com as it really is ---
+
+    @staticmethod
+    def under(key: str, ledger: list[dict]) -> list[dict]:
+        """Return what stands under one of our keys; a move takes it along."""
+        return [booking for booking in ledger if booking["metadata"].get(METADATA_KEY) == key and stands(booking)]
+
+    @staticmethod
+    def last(uid: str, ledger: list[dict]) -> dict:
+        """Return what a booking was moved to."""
+        bookings = {booking["uid"]: booking for booking in ledger}
+        while bookings[uid].get("rescheduledToUid"):
+            uid = bookings[uid]["rescheduledToUid"]
+        return bookings[uid]
+
+
+def stands(booking: Mapping[str, Any]) -> bool:
+    return booking["status"] in ("accepted", "pending")
+
+
+def slot_at(event_type: int, slot: int) -> dict[str, Any]:
+    return {"event_type_id": event_type, "start": start_of(slot), "duration_minutes": 30}
+
+
+def start_of(slot: int) -> datetime:
+    return FIRST + timedelta(minutes=30 * slot)
