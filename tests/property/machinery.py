@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import precondition, rule
 
 from sagajobs.booking.reconcile import QUIET, Reconciliation, Window
 from sagajobs.errors import TransientError
@@ -15,7 +15,7 @@ from sagajobs.saga.sweep import recover
 from sagajobs.saga.sweeps import run
 from sagajobs.saga.sweeps.purge import purge, purgeable, purged
 from sagajobs.saga.sweeps.review import review
-from tests.property.world import FIRST, World, index
+from tests.property.world import FIRST, World, index, something
 
 RETENTION = 90
 """Days."""
@@ -40,32 +40,41 @@ class Machinery(World):
 
     # --- the broker, and the workers ---
 
+    @precondition(lambda self: self.broker.messages)
     @rule(which=index, dies_at=st.one_of(st.none(), st.sampled_from(Point)))
     def deliver(self, which: int, dies_at: Point | None) -> None:
-        if self.broker.messages:
-            self.broker.deliver(which % len(self.broker.messages), dies_at=dies_at)
+        self.broker.deliver(which % len(self.broker.messages), dies_at=dies_at)
 
+    @precondition(lambda self: self.broker.messages)
     @rule(which=index)
     def lose(self, which: int) -> None:
-        if self.broker.messages:
-            self.broker.lose(which % len(self.broker.messages))
+        self.broker.lose(which % len(self.broker.messages))
 
+    @precondition(lambda self: self.broker.messages)
     @rule(which=index)
     def double(self, which: int) -> None:
-        if self.broker.messages:
-            self.broker.double(which % len(self.broker.messages))
+        self.broker.double(which % len(self.broker.messages))
 
+    @precondition(lambda self: self.broker.messages)
     @rule()
     def work(self) -> None:
         self.broker.drain()
 
     # --- sweeps ---
 
+    @something
     @rule()
     def time_passes(self) -> None:
         self.let_time_pass()
         recover(self.engine)
 
+    @something
+    @rule()
+    def hours_pass(self) -> None:
+        """With faults that last, until nothing goes on any more but for a person."""
+        self.settle()
+
+    @something
     @rule()
     def two_sweeps_meet(self) -> None:
         self.let_time_pass()
@@ -75,12 +84,14 @@ class Machinery(World):
             for look in [threads.submit(review, self.engine, None) for _ in range(2)]:
                 look.result()
 
+    @something
     @rule()
     def invariants_are_checked(self) -> None:
         """At any time, whatever is in flight."""
         assert run(self.engine, self.engine.sweeps["invariants"]).found == 0
         self.seen["invariants checked"] += 1
 
+    @something
     @rule()
     def reconcile(self) -> None:
         """Both sides have been left alone for long enough; what the sweep says of them is for the verdict."""
@@ -92,6 +103,7 @@ class Machinery(World):
         except TransientError:
             self.seen["reconciling without Cal.com"] += 1
 
+    @something
     @rule(share=st.integers(1, 3))
     def purge(self, share: int) -> None:
         """Some of what has ended is past its retention; of everything else nothing may go, however old it is."""

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from hypothesis.stateful import rule
-from sqlalchemy import text
 
 from sagajobs import AppointmentSyncSaga
 from sagajobs.booking import AppointmentFollowSaga
@@ -21,7 +20,7 @@ from sagajobs.saga.declaration import base_and_item
 from sagajobs.saga.remedies import Remedy
 from sagajobs.saga.review import Opened
 from sagajobs.saga.states import StepState
-from tests.property.world import SIGNED, World, index, stands
+from tests.property.world import SIGNED, World, a_case, index, something, stands
 
 
 class Operators(World):
@@ -29,6 +28,7 @@ class Operators(World):
 
     # --- with sagas that are under way ---
 
+    @something
     @rule(which=index)
     def operator_pauses_or_resumes(self, which: int) -> None:
         handle = self.saga(which)
@@ -36,6 +36,7 @@ class Operators(World):
             with contextlib.suppress(RemedyRefused):  # one that waits for a person
                 (handle.resume if handle.status() is SagaState.PAUSED else handle.pause)(**SIGNED)
 
+    @something
     @rule(which=index)
     def operator_cancels(self, which: int) -> None:
         handle = self.saga(which)
@@ -43,22 +44,23 @@ class Operators(World):
             with contextlib.suppress(RemedyRefused):  # past the pivot
                 handle.cancel(**SIGNED)
 
+    @something
     @rule(which=index)
     def deadline_passes(self, which: int) -> None:
         handle = self.saga(which)
         if handle is not None:
-            with self.engine.database.transaction() as connection:
-                late = text("UPDATE sagas SET useful_until = saga_now() - interval '1 s' WHERE id = :id")
-                connection.execute(late, {"id": handle.id})
+            self.change(f"UPDATE sagas SET useful_until = saga_now() - interval '1 s' WHERE id = '{handle.id}'")
 
     # --- with those that wait for a person ---
 
+    @a_case
     @rule()
     def operator_tries_again(self) -> None:
         for (case,) in self.rows("SELECT id FROM review_cases WHERE closed_at IS NULL"):
             with contextlib.suppress(RemedyRefused):  # while it is paused
                 self.engine.review.retry(case, **SIGNED)
 
+    @a_case
     @rule(which=index, choice=index)
     def operator_settles(self, which: int, choice: int) -> None:
         cases = self.rows("SELECT id FROM review_cases WHERE closed_at IS NULL ORDER BY id")

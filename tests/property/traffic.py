@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import precondition, rule
 
 from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga
 from sagajobs.booking.inbound import Taken, take
 from sagajobs.calcom.webhooks import Trigger, Webhook
 from sagajobs.errors import InvalidInput
-from tests.property.world import CUSTOMERS, World, event_types, index, slot_at, slots, start_of
+from tests.property.world import CUSTOMERS, World, event_types, index, slot_at, slots, something, start_of
 
 BY_HOSTS = 10
 """Slots from this one on are hosts' to move a booking to."""
@@ -30,12 +30,12 @@ class Traffic(World):
         key = f"form {len(self.asked)}"
         handle = AppointmentCreationSaga.enqueue(request, idempotency_key=key)
         self.asked.append((key, request, handle.id))
+        self.booked = True
 
+    @precondition(lambda self: self.asked)
     @rule(which=index)
     def ask_again(self, which: int) -> None:
         """A form sent twice books once, for as long as its saga is kept."""
-        if not self.asked:
-            return
         place = which % len(self.asked)
         key, request, saga_id = self.asked[place]
         kept = self.rows(f"SELECT id FROM sagas WHERE id = '{saga_id}'") != []  # noqa: S608 - ours
@@ -52,19 +52,24 @@ class Traffic(World):
     def combine(self, which: list, customer: dict) -> None:
         with contextlib.suppress(InvalidInput):  # segments that overlap for one person
             CompositeBookingSaga.enqueue(customer, [slot_at(*one) for one in which])
+            self.booked = True
 
+    @something
     @rule(which=index)
     def sync(self, which: int) -> None:
         self._change(which, "create", {})
 
+    @something
     @rule(which=index)
     def invite(self, which: int) -> None:
         self._change(which, "update", {"guests": ["guest@secret.example"], "notes": "bring a friend"})
 
+    @something
     @rule(which=index)
     def cancel(self, which: int) -> None:
         self._change(which, "cancel", {"reason": "cannot come"})
 
+    @something
     @rule(which=index, slot=slots)
     def move(self, which: int, slot: int) -> None:
         self._change(which, "reschedule", {"start": start_of(slot)})
@@ -78,6 +83,7 @@ class Traffic(World):
 
     # --- hosts ---
 
+    @something
     @rule(which=index, act=st.sampled_from(["cancel", "move"]), slot=slots)
     def host_acts(self, which: int, act: str, slot: int) -> None:
         standing = self.simulator.standing()
@@ -85,6 +91,7 @@ class Traffic(World):
             how = {"start": start_of(slot + BY_HOSTS).isoformat()} if act == "move" else {}
             self._by_host(act, standing[which % len(standing)], **how)
 
+    @something
     @rule(which=index, act=st.sampled_from(["confirm", "decline"]))
     def host_decides(self, which: int, act: str) -> None:
         pending = [booking for booking in self.simulator.standing() if booking["status"] == "pending"]
@@ -98,6 +105,7 @@ class Traffic(World):
 
     # --- webhooks ---
 
+    @something
     @rule(which=index, trigger=st.sampled_from(Trigger))
     def webhook(self, which: int, trigger: Trigger) -> None:
         """Signed, and about a booking that there is; what it says of it need not be so."""
@@ -116,11 +124,10 @@ class Traffic(World):
         )
         self.told.append((told, take(told) is Taken.FOLLOWED))
 
+    @precondition(lambda self: self.told)
     @rule(which=index)
     def webhook_again(self, which: int) -> None:
         """The same one starts nothing a second time, as long as the saga that it started is kept."""
-        if not self.told:
-            return
         place = which % len(self.told)
         told, followed = self.told[place]
         kept = self.rows(f"SELECT id FROM sagas WHERE idempotency_key = '{told.key}'")  # noqa: S608 - a digest

@@ -8,18 +8,19 @@ from sagajobs import AppointmentSyncSaga
 from sagajobs.booking import AppointmentFollowSaga, invariants
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.saga import SagaHandle
-from sagajobs.saga.sweep import recover
 from tests.property.machinery import Machinery
 from tests.property.operators import Operators
 from tests.property.traffic import Traffic
 from tests.property.world import SIGNED, stands
 
-ROUNDS = 80
-"""Sweeps after which everything must be at rest: more than the attempts, probes and undos of the longest saga."""
-
 AT_REST = ("completed", "compensated", "manual_review_required")
 
-STANDING = "deleted_at IS NULL AND status NOT IN ('cancelled', 'failed') AND calcom_v2_booking_id IS NOT NULL"
+_HERE = """
+    SELECT id, calcom_v2_booking_id, starts_at, CASE status WHEN 'pending' THEN 'pending' ELSE 'accepted' END
+    FROM appointments
+    WHERE deleted_at IS NULL AND status NOT IN ('cancelled', 'failed') AND calcom_v2_booking_id IS NOT NULL
+"""
+"""Appointments that stand, with what their bookings must show."""
 
 _OPEN_ENDS = """
     SELECT s.name FROM saga_steps s JOIN sagas g ON g.id = s.saga_id
@@ -31,6 +32,8 @@ _ASKED = "SELECT id FROM sagas WHERE state = 'manual_review_required' AND ended_
 _CASES = "SELECT saga_id AS id FROM review_cases WHERE closed_at IS NULL AND reason <> ''"
 
 _HELD = "SELECT l.resource FROM saga_locks l JOIN sagas g ON g.id = l.saga_id WHERE ended_at IS NOT NULL"
+
+_EVENTS = r"SELECT event, substring(detail->>'error' FROM '\w+$') FROM saga_events"
 
 _STALE = """
     SELECT count(*) FROM saga_events e JOIN saga_steps s ON s.saga_id = e.saga_id AND s.name = e.step
@@ -46,27 +49,22 @@ class Bookings(Traffic, Operators, Machinery):
     def teardown(self) -> None:
         for (saga_id,) in self.rows("SELECT id FROM sagas WHERE state = 'paused'"):
             SagaHandle(str(saga_id), engine=self.engine).resume(**SIGNED)
-        self._settle()
+        self.settle()
         self.simulator.heal()
         self.operator_tries_again()
-        self._settle()
-        for number, uid in self.rows(f"SELECT id, calcom_v2_booking_id FROM appointments WHERE {STANDING}"):
-            AppointmentFollowSaga.enqueue({"appointment_id": number, "booking_uid": uid, "seen": "reconciliation"})
-        self._settle()
+        self.settle()
+        self._follow()
         self._judge_sagas()
         self._judge_bookings()
         self._note()
 
-    def _settle(self) -> None:
-        for _ in range(ROUNDS):
-            self.broker.drain()
-            if not self.rows("SELECT id FROM sagas WHERE next_at IS NOT NULL"):
-                return
-            self.let_time_pass()
-            recover(self.engine)
-        raise AssertionError(
-            f"not at rest: {self.rows('SELECT id, name, state, stage FROM sagas WHERE next_at IS NOT NULL')}"
-        )
+    def _follow(self) -> None:
+        """Take up, as reconciling or a webhook would, what hosts have changed behind our back."""
+        shown = {booking["uid"]: _shown(booking) for booking in self.simulator.ledger()}
+        for number, uid, *here in self.rows(_HERE):
+            if shown[uid] != tuple(here):
+                AppointmentFollowSaga.enqueue({"appointment_id": number, "booking_uid": uid, "seen": "reconciliation"})
+        self.settle()
 
     def _judge_sagas(self) -> None:
         assert {state for (state,) in self.rows("SELECT state FROM sagas")} <= set(AT_REST)
@@ -79,14 +77,9 @@ class Bookings(Traffic, Operators, Machinery):
             assert [violation.rows for violation in invariants.check(connection)] == [0, 0, 0]
         sagas, numbers = self._left_to_persons()
         ledger = {booking["uid"]: booking for booking in self.simulator.ledger()}
-        shown = "calcom_v2_booking_id, starts_at, status = 'pending'"
-        table = {
-            uid: (start, pending)
-            for number, uid, start, pending in self.rows(f"SELECT id, {shown} FROM appointments WHERE {STANDING}")
-            if number not in numbers
-        }
+        table = {uid: tuple(here) for number, uid, *here in self.rows(_HERE) if number not in numbers}
         standing = {
-            uid: (datetime.fromisoformat(booking["start"]), booking["status"] == "pending")
+            uid: _shown(booking)
             for uid, booking in ledger.items()
             if stands(booking) and self._maker(uid, ledger) not in (None, *sagas)
         }
@@ -129,6 +122,10 @@ class Bookings(Traffic, Operators, Machinery):
         self.seen["deaths"] += self.broker.deaths
         self.seen["strays"] += self.broker.strays
         self.seen.update(
-            " ".join(filter(None, row)) for row in self.rows("SELECT event, detail->>'error' FROM saga_events")
+            " ".join(filter(None, row)) for row in self.rows(_EVENTS)
         )
         self.seen["stale looks"] += self.rows(_STALE)[0][0]
+
+
+def _shown(booking: dict) -> tuple[datetime, str]:
+    return datetime.fromisoformat(booking["start"]), booking["status"]

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine
-from sqlalchemy import text
+from hypothesis.stateful import RuleBasedStateMachine, precondition
+from sqlalchemy import Connection
 
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.webhooks import Webhook
 from sagajobs.saga import SagaHandle
+from sagajobs.saga.sweep import recover
 from tests.support.broker import HandBroker
 from tests.support.fixtures import TABLES
 from tests.support.simulator import Simulator
@@ -26,7 +27,13 @@ CUSTOMERS = [
 EVENT_TYPES = (1, 7)
 """One that is booked at once, and one that its host confirms first."""
 
+ROUNDS = 80
+"""Sweeps after which everything must be at rest: more than the attempts, probes and undos of the longest saga."""
+
 SIGNED = {"who": "Op", "why": "a random history"}
+
+something = precondition(lambda world: world.booked)
+a_case = precondition(lambda world: world.cases)
 
 slots = st.integers(0, 3)
 event_types = st.sampled_from(EVENT_TYPES)
@@ -49,6 +56,8 @@ class World(RuleBasedStateMachine):
     """What the rules act on, and what they know beside the tables: what was asked for, told, and done by hand."""
 
     engine: Any
+    db: Connection
+    """In autocommit, open all the time: a connection for each look would take longer than the look."""
     simulator: Simulator
     calcom: CalcomClient
     seen: Counter[str]
@@ -62,23 +71,26 @@ class World(RuleBasedStateMachine):
         """Bookings: the key of their start, the request, the saga that it led to."""
         self.told: list[tuple[Webhook, bool]] = []
         """Webhooks, and whether a saga was started for each."""
+        self.booked = False
+        """Whether anything was asked for; before that there is nothing to do for most."""
         self.targets: dict[str, int] = {}
         """The appointment that a saga was to change."""
         self.by_hand: dict[str, str] = {}
         """Bookings that an operator has made at Cal.com, and the saga for which he did."""
         self.declared: set[str] = set()
         """Sagas that a person has settled by his word alone, or given up."""
+        self.cases = 0
+        """Open review cases, when time passed last."""
         self.lags = False
 
     # --- the tables ---
 
     def rows(self, query: str) -> list[tuple]:
-        with self.engine.database.reading() as connection:
-            return [tuple(row) for row in connection.execute(text(query))]
+        return [tuple(row) for row in self.db.exec_driver_sql(query)]
 
-    def change(self, statements: str) -> None:
-        with self.engine.database.transaction() as connection:
-            connection.exec_driver_sql(statements)
+    def change(self, statements: str) -> int:
+        """Make changes, sent together and so in one transaction; return how many rows the last one changed."""
+        return self.db.exec_driver_sql(statements).rowcount
 
     def saga(self, which: int) -> SagaHandle | None:
         """Return one that has not ended, if there is one."""
@@ -91,10 +103,23 @@ class World(RuleBasedStateMachine):
     # --- time ---
 
     def let_time_pass(self) -> None:
-        self.change(_PASS)
+        self.cases = self.change(_PASS)
         if self.lags:
             self.lags = False
             self.simulator.switch(replica_stopped=False, lag_fails_create=False, lag_blinds_cancel=False)
+
+    def settle(self) -> None:
+        """Let so much time pass that everything has ended, or waits for a person or for being resumed."""
+        for _ in range(ROUNDS):
+            self.broker.drain()
+            if not self.rows("SELECT id FROM sagas WHERE next_at IS NOT NULL"):
+                self.cases = len(self.rows("SELECT id FROM review_cases WHERE closed_at IS NULL"))
+                return
+            self.let_time_pass()
+            recover(self.engine)
+        raise AssertionError(
+            f"not at rest: {self.rows('SELECT id, name, state, stage FROM sagas WHERE next_at IS NOT NULL')}"
+        )
 
     def lag(self, **switches: bool) -> None:
         """Have the replica stop until time passes: as long as that a probe must bear, and no longer."""
