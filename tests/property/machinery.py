@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
 from sagajobs.booking.reconcile import QUIET, Reconciliation, Window
 from sagajobs.errors import TransientError
@@ -23,7 +23,7 @@ RETENTION = 90
 _LEFT_ALONE = f"""
     UPDATE appointments SET updated_at = updated_at - interval '{QUIET.total_seconds()} s';
     UPDATE sagas SET ended_at = ended_at - interval '{QUIET.total_seconds()} s' WHERE ended_at IS NOT NULL
-"""  # noqa: S608 - a constant
+"""
 
 _KEPT = """
     SELECT g.id, g.state, g.ended_at IS NULL AS live,
@@ -35,30 +35,43 @@ _KEPT = """
 """
 
 
+operations = st.sampled_from(["create", "get", "list", "cancel", "reschedule", "guests", "any"])
+faults = st.sampled_from(["drop", "http_500", "http_503", "http_524", "malformed"])
+whens = st.sampled_from(["before", "after"])
+
+
 class Machinery(World):
     """What broker, workers, sweeps and Cal.com do."""
 
     # --- the broker, and the workers ---
 
-    @precondition(lambda self: self.broker.messages)
+    @something
     @rule(which=index, dies_at=st.one_of(st.none(), st.sampled_from(Point)))
     def deliver(self, which: int, dies_at: Point | None) -> None:
-        self.broker.deliver(which % len(self.broker.messages), dies_at=dies_at)
+        if self.broker.messages:
+            self.broker.deliver(which % len(self.broker.messages), dies_at=dies_at)
 
-    @precondition(lambda self: self.broker.messages)
+    @something
     @rule(which=index)
     def lose(self, which: int) -> None:
-        self.broker.lose(which % len(self.broker.messages))
+        if self.broker.messages:
+            self.broker.lose(which % len(self.broker.messages))
 
-    @precondition(lambda self: self.broker.messages)
+    @something
     @rule(which=index)
     def double(self, which: int) -> None:
-        self.broker.double(which % len(self.broker.messages))
+        if self.broker.messages:
+            self.broker.double(which % len(self.broker.messages))
 
-    @precondition(lambda self: self.broker.messages)
+    @something
     @rule()
     def work(self) -> None:
         self.broker.drain()
+
+    @rule(dies_at=st.sampled_from(Point), times=st.integers(2, 6))
+    def workers_die(self, dies_at: Point, times: int) -> None:
+        """As often as it takes for all attempts to be used up."""
+        self.broker.doom(dies_at, times)
 
     # --- sweeps ---
 
@@ -67,12 +80,6 @@ class Machinery(World):
     def time_passes(self) -> None:
         self.let_time_pass()
         recover(self.engine)
-
-    @something
-    @rule()
-    def hours_pass(self) -> None:
-        """With faults that last, until nothing goes on any more but for a person."""
-        self.settle()
 
     @something
     @rule()
@@ -125,12 +132,7 @@ class Machinery(World):
 
     # --- Cal.com ---
 
-    @rule(
-        operation=st.sampled_from(["create", "get", "list", "cancel", "reschedule", "guests", "any"]),
-        kind=st.sampled_from(["drop", "http_500", "http_503", "http_524", "malformed"]),
-        when=st.sampled_from(["before", "after"]),
-        count=st.sampled_from([1, 2, 3, 60]),  # as often as it takes for a person to be asked, too
-    )
+    @rule(operation=operations, kind=faults, when=whens, count=st.sampled_from([1, 2, 3, 60]))
     def calcom_fails(self, operation: str, kind: str, when: str, count: int) -> None:
         self.simulator.fault(operation, kind, when, count=count)
 

@@ -10,6 +10,7 @@ import contextlib
 from datetime import datetime
 from typing import Any
 
+from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from sagajobs import AppointmentSyncSaga
@@ -20,7 +21,8 @@ from sagajobs.saga.declaration import base_and_item
 from sagajobs.saga.remedies import Remedy
 from sagajobs.saga.review import Opened
 from sagajobs.saga.states import StepState
-from tests.property.world import SIGNED, World, a_case, index, something, stands
+from tests.property.machinery import faults, operations, whens
+from tests.property.world import SIGNED, World, index, perhaps_a_case, something, stands
 
 
 class Operators(World):
@@ -53,14 +55,32 @@ class Operators(World):
 
     # --- with those that wait for a person ---
 
-    @a_case
+    @something
+    @rule(
+        operation=operations,
+        kind=faults,
+        when=whens,
+        over=st.booleans(),
+        choices=st.lists(index, min_size=3, max_size=3),
+    )
+    def outage(self, operation: str, kind: str, when: str, over: bool, choices: list[int]) -> None:  # noqa: FBT001 - a rule's, by name
+        """Cal.com fails for hours, and in the end persons look at what has come of it, perhaps before it is over."""
+        self.simulator.fault(operation, kind, when, count=60)
+        self.settle()
+        self.waited = True
+        if over:
+            self.simulator.heal()
+        for number, choice in enumerate(choices):
+            self.operator_settles(number, choice)
+
+    @perhaps_a_case
     @rule()
     def operator_tries_again(self) -> None:
         for (case,) in self.rows("SELECT id FROM review_cases WHERE closed_at IS NULL"):
             with contextlib.suppress(RemedyRefused):  # while it is paused
                 self.engine.review.retry(case, **SIGNED)
 
-    @a_case
+    @perhaps_a_case
     @rule(which=index, choice=index)
     def operator_settles(self, which: int, choice: int) -> None:
         cases = self.rows("SELECT id FROM review_cases WHERE closed_at IS NULL ORDER BY id")

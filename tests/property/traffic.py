@@ -38,7 +38,7 @@ class Traffic(World):
         """A form sent twice books once, for as long as its saga is kept."""
         place = which % len(self.asked)
         key, request, saga_id = self.asked[place]
-        kept = self.rows(f"SELECT id FROM sagas WHERE id = '{saga_id}'") != []  # noqa: S608 - ours
+        kept = self.rows(f"SELECT id FROM sagas WHERE id = '{saga_id}'") != []
         handle = AppointmentCreationSaga.enqueue(request, idempotency_key=key)
         assert handle.created is not kept, "a key leads to its saga until that is purged"
         assert (handle.id == saga_id) is kept
@@ -124,13 +124,15 @@ class Traffic(World):
         )
         self.told.append((told, take(told) is Taken.FOLLOWED))
 
-    @precondition(lambda self: self.told)
+    @something
     @rule(which=index)
     def webhook_again(self, which: int) -> None:
         """The same one starts nothing a second time, as long as the saga that it started is kept."""
+        if not self.told:
+            return
         place = which % len(self.told)
         told, followed = self.told[place]
-        kept = self.rows(f"SELECT id FROM sagas WHERE idempotency_key = '{told.key}'")  # noqa: S608 - a digest
+        kept = self.rows(f"SELECT id FROM sagas WHERE idempotency_key = '{told.key}'")
         taken = take(told)
         assert not kept or taken is not Taken.FOLLOWED, "a copy is known"
         self.told[place] = (told, followed or taken is Taken.FOLLOWED)

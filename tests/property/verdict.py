@@ -56,7 +56,7 @@ class Bookings(Traffic, Operators, Machinery):
         self._follow()
         self._judge_sagas()
         self._judge_bookings()
-        self._note()
+        self._count()
 
     def _follow(self) -> None:
         """Take up, as reconciling or a webhook would, what hosts have changed behind our back."""
@@ -117,13 +117,11 @@ class Bookings(Traffic, Operators, Machinery):
         key = booking["metadata"].get(METADATA_KEY)
         return key.partition("/")[0] if key else self.by_hand.get(uid)
 
-    def _note(self) -> None:
+    def _count(self) -> None:
         self.seen.update(f"{name} {state}" for name, state in self.rows("SELECT name, state FROM sagas"))
         self.seen["deaths"] += self.broker.deaths
         self.seen["strays"] += self.broker.strays
-        self.seen.update(
-            " ".join(filter(None, row)) for row in self.rows(_EVENTS)
-        )
+        self.seen.update(" ".join(filter(None, row)) for row in self.rows(_EVENTS))
         self.seen["stale looks"] += self.rows(_STALE)[0][0]
 
 

@@ -32,8 +32,9 @@ ROUNDS = 80
 
 SIGNED = {"who": "Op", "why": "a random history"}
 
+# When a rule makes sense, but never by what is up to chance (which of two threads was faster): histories are repeated.
 something = precondition(lambda world: world.booked)
-a_case = precondition(lambda world: world.cases)
+perhaps_a_case = precondition(lambda world: world.waited)
 
 slots = st.integers(0, 3)
 event_types = st.sampled_from(EVENT_TYPES)
@@ -42,14 +43,14 @@ index = st.integers(0, 1000)
 _CLEAR = "; ".join(f"DELETE FROM {table}" for table in TABLES.split(", "))
 _STAFF = "INSERT INTO staff (id, name, email, calcom_user_id) VALUES (1, 'S', 'h@x.y', 1)"
 
-_PASS = """
-    UPDATE sagas SET next_at = saga_now() WHERE next_at IS NOT NULL;
+_LATER = """
+    UPDATE sagas SET next_at = created_at WHERE next_at IS NOT NULL;
     UPDATE saga_steps SET lease_until = NULL, due_at = NULL, absent_since = absent_since - interval '10 s'
         WHERE lease_until IS NOT NULL OR due_at IS NOT NULL OR absent_since IS NOT NULL;
     UPDATE saga_locks SET waits_until = saga_now() WHERE NOT held;
     UPDATE review_cases SET look_at = saga_now() WHERE closed_at IS NULL
 """
-"""Whatever somebody waits for comes about; longer than the replica lags, and than a look that sees nothing must last."""
+"""Whatever somebody waits for comes about. It is longer than a replica lags, or than an absence must last to count."""
 
 
 class World(RuleBasedStateMachine):
@@ -73,14 +74,14 @@ class World(RuleBasedStateMachine):
         """Webhooks, and whether a saga was started for each."""
         self.booked = False
         """Whether anything was asked for; before that there is nothing to do for most."""
+        self.waited = False
+        """Whether there was the time for a person to be asked about something."""
         self.targets: dict[str, int] = {}
         """The appointment that a saga was to change."""
         self.by_hand: dict[str, str] = {}
         """Bookings that an operator has made at Cal.com, and the saga for which he did."""
         self.declared: set[str] = set()
         """Sagas that a person has settled by his word alone, or given up."""
-        self.cases = 0
-        """Open review cases, when time passed last."""
         self.lags = False
 
     # --- the tables ---
@@ -88,9 +89,9 @@ class World(RuleBasedStateMachine):
     def rows(self, query: str) -> list[tuple]:
         return [tuple(row) for row in self.db.exec_driver_sql(query)]
 
-    def change(self, statements: str) -> int:
-        """Make changes, sent together and so in one transaction; return how many rows the last one changed."""
-        return self.db.exec_driver_sql(statements).rowcount
+    def change(self, statements: str) -> None:
+        """Make changes, sent together and so in one transaction."""
+        self.db.exec_driver_sql(statements)
 
     def saga(self, which: int) -> SagaHandle | None:
         """Return one that has not ended, if there is one."""
@@ -103,7 +104,7 @@ class World(RuleBasedStateMachine):
     # --- time ---
 
     def let_time_pass(self) -> None:
-        self.cases = self.change(_PASS)
+        self.change(_LATER)
         if self.lags:
             self.lags = False
             self.simulator.switch(replica_stopped=False, lag_fails_create=False, lag_blinds_cancel=False)
@@ -113,7 +114,6 @@ class World(RuleBasedStateMachine):
         for _ in range(ROUNDS):
             self.broker.drain()
             if not self.rows("SELECT id FROM sagas WHERE next_at IS NOT NULL"):
-                self.cases = len(self.rows("SELECT id FROM review_cases WHERE closed_at IS NULL"))
                 return
             self.let_time_pass()
             recover(self.engine)

@@ -35,6 +35,7 @@ class HandBroker:
         self.messages: list[Message] = []
         self.deaths = 0
         self.strays = 0
+        self._doom: tuple[faultpoints.Point | None, int] = (None, 0)
 
     # --- what the engine publishes through ---
 
@@ -55,12 +56,19 @@ class HandBroker:
     def deliver(self, index: int, *, dies_at: faultpoints.Point | None = None) -> None:
         """Give a message to a worker, who may die at a fault point; it is then given out again."""
         message = self.messages.pop(index)
-        with _dying(dies_at):
+        doom, left = self._doom
+        with _dying(dies_at or (doom if left else None)):
             try:
                 self._work(message)
             except Killed:
                 self.deaths += 1
+                if dies_at is None:
+                    self._doom = (doom, left - 1)
                 self.messages.append(replace(message, redelivered=True))
+
+    def doom(self, point: faultpoints.Point, times: int) -> None:
+        """Have so many of the workers that come to a fault point from now on die there."""
+        self._doom = (point, times)
 
     def lose(self, index: int) -> None:
         self.messages.pop(index)
