@@ -51,6 +51,7 @@ class Bookings(Traffic, Operators, Machinery):
             SagaHandle(str(saga_id), engine=self.engine).resume(**SIGNED)
         self.settle()
         self.simulator.heal()
+        self.let_time_pass()  # the replica has caught up
         self.operator_tries_again()
         self.settle()
         self._follow()
