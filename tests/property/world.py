@@ -70,8 +70,8 @@ class World(RuleBasedStateMachine):
         self.simulator.reset()
         self.asked: list[tuple[str, Mapping[str, Any], str]] = []
         """Bookings: the key of their start, the request, the saga that it led to."""
-        self.told: list[tuple[Webhook, bool]] = []
-        """Webhooks, and whether a saga was started for each."""
+        self.told: list[Webhook] = []
+        """Webhooks."""
         self.booked = False
         """Whether anything was asked for; before that there is nothing to do for most."""
         self.waited = False
