@@ -27,6 +27,7 @@ from tests.property.world import EVENT_TYPES
 CHAOS = "PROPERTY_EXAMPLES" in os.environ
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "2000"))
 KINDS = (AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga, AppointmentFollowSaga)
+SLOW_TRIES = 3
 EXPECTED = {
     "deaths",
     *(f"{kind.name} completed" for kind in KINDS),
@@ -46,7 +47,7 @@ EXPECTED = {
 
 @pytest.fixture
 def machine(app_engine, clean, simulator, monkeypatch) -> type[Bookings]:
-    """The machine on this run's database and simulator."""
+    """The machine on this run's database and simulator, with less patience than in earnest."""
     from sagajobs.root import servers
 
     monkeypatch.setattr(app_engine, "publisher", app_engine.publisher)  # each history sets its own; put back at the end
@@ -60,6 +61,10 @@ def machine(app_engine, clean, simulator, monkeypatch) -> type[Bookings]:
         # Circuit and quota are tested by themselves: here they would only make everybody wait.
         given = replace(kind.services, client=lambda: plain, event_types=event_types, circuit=lambda: None)
         monkeypatch.setattr(kind, "services", given)
+        for step in kind.definition.steps:
+            if step.degraded is not None:  # a day of slow tries would be most of the time, and leave persons nothing
+                retry = replace(step.degraded.retry, max_attempts=SLOW_TRIES)
+                monkeypatch.setattr(step, "degraded", replace(step.degraded, retry=retry))
     monkeypatch.setenv("no_proxy", "127.0.0.1")  # else each call looks through the whole environment for one
     engine = app_engine.database.engine
     event.listen(engine, "connect", _hurry)

@@ -106,8 +106,8 @@ class Traffic(World):
     # --- webhooks ---
 
     @something
-    @rule(which=index, trigger=st.sampled_from(Trigger))
-    def webhook(self, which: int, trigger: Trigger) -> None:
+    @rule(which=index, trigger=st.sampled_from(Trigger), twice=st.booleans())
+    def webhook(self, which: int, trigger: Trigger, twice: bool) -> None:  # noqa: FBT001 - a rule's, by name
         """Signed, and about a booking that there is; what it says of it need not be so."""
         ledger = self.simulator.ledger()
         if not ledger:
@@ -122,8 +122,10 @@ class Traffic(World):
                 "metadata": booking["metadata"],
             }
         )
-        take(told)
         self.told.append(told)
+        take(told)
+        if twice:
+            self.webhook_again(-1)
 
     @something
     @rule(which=index)

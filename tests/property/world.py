@@ -27,8 +27,8 @@ CUSTOMERS = [
 EVENT_TYPES = (1, 7)
 """One that is booked at once, and one that its host confirms first."""
 
-ROUNDS = 200
-"""Sweeps after which everything must be at rest: a change is tried 35 times, with three looks after each, and more."""
+ROUNDS = 100
+"""Sweeps after which everything must be at rest: more than the attempts, probes and undos of the longest saga."""
 
 SIGNED = {"who": "Op", "why": "a random history"}
 
