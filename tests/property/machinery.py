@@ -102,7 +102,7 @@ class Machinery(World):
     @rule()
     def reconcile(self) -> None:
         """Both sides have been left alone for long enough; what the sweep says of them is for the verdict."""
-        self.let_time_pass()
+        self.catch_up()
         self.change(_LEFT_ALONE)
         window = Window(FIRST, FIRST + timedelta(days=1), datetime.now(UTC) + 2 * QUIET)
         try:

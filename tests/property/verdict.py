@@ -35,6 +35,8 @@ _HELD = "SELECT l.resource FROM saga_locks l JOIN sagas g ON g.id = l.saga_id WH
 
 _EVENTS = r"SELECT event, substring(detail->>'error' FROM '\w+$') FROM saga_events"
 
+_NOT_FOUND = "SELECT event FROM saga_events WHERE event ~ 'failed$' AND detail->>'error' ~ 'BookingNotFound$'"
+
 _STALE = """
     SELECT count(*) FROM saga_events e JOIN saga_steps s ON s.saga_id = e.saga_id AND s.name = e.step
     WHERE e.event = 'step_unknown' AND e.detail->>'probe' = 'nothing there' AND s.attempts = e.attempt
@@ -51,7 +53,7 @@ class Bookings(Traffic, Operators, Machinery):
             SagaHandle(str(saga_id), engine=self.engine).resume(**SIGNED)
         self.settle()
         self.simulator.heal()
-        self.let_time_pass()  # the replica has caught up
+        self.catch_up()
         self.operator_tries_again()
         self.settle()
         self._follow()
@@ -72,6 +74,7 @@ class Bookings(Traffic, Operators, Machinery):
         assert self.rows(_OPEN_ENDS) == [], "an end is one"
         assert sorted(self.rows(_ASKED)) == sorted(self.rows(_CASES)), "who waits for a person has a case"
         assert self.rows(_HELD) == [], "an ended saga holds nothing"
+        assert self.rows(_NOT_FOUND) == [], "a replica that lags is waited for"
 
     def _judge_bookings(self) -> None:
         with self.engine.database.reading() as connection:

@@ -45,12 +45,13 @@ _STAFF = "INSERT INTO staff (id, name, email, calcom_user_id) VALUES (1, 'S', 'h
 
 _LATER = """
     UPDATE sagas SET next_at = created_at WHERE next_at IS NOT NULL;
-    UPDATE saga_steps SET lease_until = NULL, due_at = NULL, absent_since = absent_since - interval '10 s'
+    UPDATE saga_steps SET lease_until = NULL, due_at = NULL, absent_since = absent_since - interval '3 s'
         WHERE lease_until IS NOT NULL OR due_at IS NOT NULL OR absent_since IS NOT NULL;
     UPDATE saga_locks SET waits_until = saga_now() WHERE NOT held;
     UPDATE review_cases SET look_at = saga_now() WHERE closed_at IS NULL
 """
-"""Whatever somebody waits for comes about. It is longer than a replica lags, or than an absence must last to count."""
+"""Whatever somebody waits for comes about. What a probe does not see counts after 4 s, and so after two of these, by
+which a replica has caught up."""
 
 
 class World(RuleBasedStateMachine):
@@ -82,7 +83,8 @@ class World(RuleBasedStateMachine):
         """Bookings that an operator has made at Cal.com, and the saga for which he did."""
         self.declared: set[str] = set()
         """Sagas that a person has settled by his word alone, or given up."""
-        self.lags = False
+        self.lags = 0
+        """How often time must pass until the replica goes on."""
 
     # --- the tables ---
 
@@ -106,8 +108,9 @@ class World(RuleBasedStateMachine):
     def let_time_pass(self) -> None:
         self.change(_LATER)
         if self.lags:
-            self.lags = False
-            self.simulator.switch(replica_stopped=False, lag_fails_create=False, lag_blinds_cancel=False)
+            self.lags -= 1
+            if not self.lags:
+                self.simulator.switch(replica_stopped=False, lag_fails_create=False, lag_blinds_cancel=False)
 
     def settle(self) -> None:
         """Let so much time pass that everything has ended, or waits for a person or for being resumed."""
@@ -122,9 +125,16 @@ class World(RuleBasedStateMachine):
         )
 
     def lag(self, **switches: bool) -> None:
-        """Have the replica stop until time passes: as long as that a probe must bear, and no longer."""
-        self.simulator.switch(replica_stopped=True, **switches)
-        self.lags = True
+        """Have the replica stop until time has passed twice: a probe must bear that, and no more."""
+        if not self.lags:
+            self.simulator.switch(replica_stopped=True, **switches)
+            self.lags = 2
+
+    def catch_up(self) -> None:
+        """Let time pass until the replica has caught up."""
+        self.let_time_pass()
+        while self.lags:
+            self.let_time_pass()
 
     # --- Cal.com as it really is ---
 
