@@ -70,6 +70,9 @@ class Bookings(Traffic, Operators, Machinery):
         self.settle()
 
     def _judge_sagas(self) -> None:
+        for saga_id, error in self.broker.errors.items():
+            if saga_id not in self.declared:  # what a person calls done without a result, later steps may stumble over
+                raise error
         assert {state for (state,) in self.rows("SELECT state FROM sagas")} <= set(AT_REST)
         assert self.rows(_OPEN_ENDS) == [], "an end is one"
         assert sorted(self.rows(_ASKED)) == sorted(self.rows(_CASES)), "who waits for a person has a case"
