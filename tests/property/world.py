@@ -16,7 +16,7 @@ from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.webhooks import Webhook
 from sagajobs.saga import SagaHandle
 from sagajobs.saga.sweep import recover
-from tests.support.broker import HandBroker
+from tests.support.broker import HandBroker, Message
 from tests.support.fixtures import TABLES
 from tests.support.simulator import Simulator
 
@@ -54,6 +54,22 @@ _LATER = """
 which a replica has caught up."""
 
 
+class Broker(HandBroker):
+    """One whose workers survive an error that the engine can make nothing of, and leave the saga to the sweep."""
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine)
+        self.errors: dict[str, Exception] = {}
+        """By saga, the first one; the verdict says whether it is to be borne."""
+
+    def _work(self, message: Message) -> None:
+        try:
+            super()._work(message)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self.errors.setdefault(message.saga_id, error)
+            self.fail(message)
+
+
 class World(RuleBasedStateMachine):
     """What the rules act on, and what they know beside the tables: what was asked for, told, and done by hand."""
 
@@ -66,7 +82,7 @@ class World(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.broker = self.engine.publisher = HandBroker(self.engine)
+        self.broker = self.engine.publisher = Broker(self.engine)
         self.change(f"{_CLEAR}; {_STAFF}")
         self.simulator.reset()
         self.asked: list[tuple[str, Mapping[str, Any], str]] = []

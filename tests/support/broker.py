@@ -35,8 +35,6 @@ class HandBroker:
         self.messages: list[Message] = []
         self.deaths = 0
         self.strays = 0
-        self.errors: dict[str, Exception] = {}
-        """By saga, the first error that the engine could make nothing of, and left to the sweep."""
         self._doom: tuple[faultpoints.Point | None, int] = (None, 0)
 
     # --- what the engine publishes through ---
@@ -90,13 +88,14 @@ class HandBroker:
     def _work(self, message: Message) -> None:
         try:
             self._carry_out(message)
-        except Exception as error:  # noqa: BLE001 - as under Celery: the task fails, and its errback is called
-            if isinstance(error, SagaNotFound):  # purged while the message was on its way
-                self.strays += 1
-            else:
-                self.errors.setdefault(message.saga_id, error)
-            if message.step is not None:
-                self.compensation(message.kind, message.saga_id)
+        except SagaNotFound:  # purged while the message was on its way
+            self.strays += 1
+            self.fail(message)
+
+    def fail(self, message: Message) -> None:
+        """Do as Celery does when a task fails: call its errback, which a compensation has none of."""
+        if message.step is not None:
+            self.compensation(message.kind, message.saga_id)
 
     def _carry_out(self, message: Message) -> None:
         kind, saga_id = message.kind, message.saga_id
