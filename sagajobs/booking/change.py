@@ -95,6 +95,11 @@ class Change(ABC, Generic[Data]):
         """Return the seconds until Cal.com's quota may have something left for all calls of the change, or 0."""
         return self._client.turn(*self.calls) if self.calls else 0.0
 
+    @property
+    def may_stand(self) -> tuple[str, ...]:
+        """What an attempt may have left at Cal.com though no look finds the whole change there: names."""
+        return ()
+
     @abstractmethod
     def call(self, key: str) -> dict[str, Any]:
         """Have Cal.com do it; return the booking (`seen`), and what it could not take or take back."""

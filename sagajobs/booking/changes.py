@@ -151,6 +151,11 @@ class Update(Change[UpdateData]):
         mailing = (ADD_GUESTS,) if self.data.guests else ()
         return mailing if self.data.location is None else (*mailing, SET_LOCATION)
 
+    @property
+    def may_stand(self) -> tuple[str, ...]:
+        """Guests, where the location comes after them: nobody takes them off again if that is given up."""
+        return ("guests",) if self.data.guests and self.data.location is not None else ()
+
     def call(self, key: str) -> dict[str, Any]:  # noqa: ARG002 - what it changes carries no key
         """Invite the guests that are not invited yet, then set the location where it differs.
 

@@ -25,13 +25,16 @@ from sagajobs.booking.local import (
     slot_is_taken,
     staff_of_host,
 )
+from sagajobs.booking.outside import away
 from sagajobs.booking.request import BookingUid
 from sagajobs.booking.schema import SLOT_FREE, appointments
 from sagajobs.booking.services import BookingServices
+from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import BookingNotFound
+from sagajobs.calcom.operations import GET_BOOKING
 from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.webhooks import Trigger
-from sagajobs.errors import Deferred, TransientError
+from sagajobs.errors import TransientError
 from sagajobs.saga import RetryPolicy, Saga, step
 
 ACTOR = "cal.com"
@@ -41,7 +44,7 @@ SEE_RETRY = RetryPolicy(max_attempts=7, base=1.0, max_delay=8.0)
 """Seven looks over some thirty seconds: a cancel is told before it is done, and replicas lag by some seconds."""
 
 READ_RETRY = RetryPolicy(max_attempts=6, base=1.0, max_delay=10.0)
-"""Six tries over some twenty-five seconds. The appointment is locked meanwhile: a hint is not worth more of that."""
+"""Six tries over some twenty-five seconds; what fails for longer opens the circuit, and is then waited out."""
 
 CONFLICT_RETRY = RetryPolicy(max_attempts=4, base=10.0)
 """Four more tries over two and a half minutes: where two appointments changed places, the other one is on its way."""
@@ -72,6 +75,8 @@ class AppointmentFollowSaga(Saga):
     Input = Hint
     lock_wait = 300.0
     """Seconds: nobody waits for it, so it can wait for whoever works on the appointment."""
+    lets_go = True
+    """A customer's own change must not be refused because a hint waits for Cal.com, or for a replica that lags."""
 
     services: ClassVar[BookingServices]
     input: Hint
@@ -97,6 +102,8 @@ class AppointmentFollowSaga(Saga):
         timeout=60,
         retry=SEE_RETRY,
         when=lambda saga: saga.input.trigger is not None and saga.found is not None,
+        hold=away,
+        turn=lambda saga: saga.turn(),
     )
     def see_change(self, key: str) -> dict[str, Any]:  # noqa: ARG002 - a look leaves nothing to be found by a key
         """Look at the booking until it shows what the webhook said; after half a minute it is taken as it reads."""
@@ -112,6 +119,8 @@ class AppointmentFollowSaga(Saga):
         timeout=60,
         retry=READ_RETRY,
         when=lambda saga: "see_change" not in saga.results and saga.found is not None,
+        hold=away,
+        turn=lambda saga: saga.turn(),
     )
     def read_booking(self, key: str) -> dict[str, Any]:  # noqa: ARG002 - likewise
         """Look at the booking once more, or for the first time, and take it as it reads."""
@@ -174,6 +183,14 @@ class AppointmentFollowSaga(Saga):
         """The booking as it was seen last."""
         return Sight.model_validate(self.results.get("see_change") or self.results["read_booking"])
 
+    def urgent_at(self) -> datetime | None:
+        """Return the start of the appointment, before or after a move: somebody may count on the nearer one.
+
+        It is no deadline: a move is followed also after the hour that it was moved away from.
+        """
+        known = [self.results.get(name) for name in ("find_appointment", "see_change", "read_booking")]
+        return min((datetime.fromisoformat(one["start"]) for one in known if one is not None), default=None)
+
     def result(self, db: Session) -> dict[str, Any]:  # noqa: ARG002 - all is known
         """Return whether the appointment was changed."""
         return {"changed": self.changed}
@@ -189,16 +206,20 @@ class AppointmentFollowSaga(Saga):
         )
         return db.execute(query.with_for_update() if lock else query).first()
 
+    def turn(self) -> float:
+        """Return the seconds until the quota may have something left for a look; 0 to go ahead."""
+        return self._client.turn(GET_BOOKING)
+
+    @property
+    def _client(self) -> CalcomClient:
+        start = datetime.fromisoformat(self.results["find_appointment"]["start"])
+        return self.services.calcom.at(Priority.of(start, datetime.now(UTC)))
+
     def _look(self, uid: str | None = None) -> Sight:
-        found = self.results["find_appointment"]
-        urgency = Priority.of(datetime.fromisoformat(found["start"]), datetime.now(UTC))
         try:
-            return look_up(self.services.calcom.at(urgency), uid or found["uid"])
+            return look_up(self._client, uid or self.results["find_appointment"]["uid"])
         except BookingNotFound as error:
             raise TransientError(f"not to be seen (yet): {error}") from None
-        except Deferred as error:
-            # Such tries do not count, and the appointment is locked: reconciling comes to it, however long this lasts.
-            raise TransientError(str(error)) from None
 
     def _outdated(self, sight: Sight) -> bool:
         """Tell whether the hint is about a booking that became this one before we had this one."""

@@ -218,7 +218,7 @@ class Reconciliation:
     def _follow(self, appointment_id: int, booking: Booking, seen: str) -> bool:
         """Start the saga that follows, once for each state of the booking; False if it was started before.
 
-        One that has given up, as it does after half a minute without Cal.com, is started again.
+        One that has given up, as it does after half a minute of looks that fail, is started again.
         """
         hint = Hint(appointment_id=appointment_id, booking_uid=booking.uid, seen=seen)
         changed = booking.updated_at.isoformat() if booking.updated_at else ""

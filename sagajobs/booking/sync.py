@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.appointment import Appointment
@@ -30,6 +31,7 @@ from sagajobs.errors import InvalidInput, SagaCompensationException, SagaExcepti
 from sagajobs.saga import RetryPolicy, SagaHandle, SagaState, step
 from sagajobs.saga.definition import PATIENCE
 from sagajobs.saga.records import SagaRecord
+from sagajobs.saga.schema import saga_steps
 
 SLOWLY = RetryPolicy(max_attempts=30, base=120.0, max_delay=3600.0)
 """Once marked for retry: after two minutes, four, eight and so on, then hourly, for about a day; never so soon that a
@@ -169,7 +171,8 @@ class AppointmentSyncSaga(BookingSaga):
 
     def result(self, db: Session) -> dict[str, Any]:
         """Return what `run` does."""
-        called = self.results.get("call_calcom") or {"not_synced": [], "receipt": {}}
+        without: dict[str, Any] = {"not_synced": [], "receipt": self.results.get("update_local") or {}}
+        called = self.results.get("call_calcom") or without
         return {
             "success": self.idle or "call_calcom" in self.results,
             "will_retry": False,
@@ -252,7 +255,8 @@ class AppointmentSyncSaga(BookingSaga):
         Returns:
             `success`; `will_retry`: not yet, and it goes on by itself; `saga_id`; `appointment`: as it stands. Of a
             success `not_synced`: names of what Cal.com did not take, and `receipt`: what it holds on to. Else `error`:
-            one line; with `will_retry` false everything is as it was before.
+            one line; with `will_retry` false everything is as it was before, but for what the `receipt` of the undo
+            names: `may_stand`, what an attempt may have left at Cal.com (guests that were invited).
 
         Raises:
             InvalidInput: it makes no sense; nothing was written.
@@ -293,9 +297,13 @@ class AppointmentSyncSaga(BookingSaga):
         return change_of(self.services, self._request, before)
 
     def _revert(self, db: Session, reason: str) -> dict[str, Any]:
-        return DatabaseCompensationService(self.services.actor).revert_appointment_status(
+        may_stand = self._change(self._before).may_stand if self.begun(db, "call_calcom") else ()
+        if may_stand:
+            reason = f"{reason}; what may stand at Cal.com: {', '.join(may_stand)}"
+        receipt = DatabaseCompensationService(self.services.actor).revert_appointment_status(
             db, self._request.appointment_id, self._before, saga_id=self.id, reason=reason
         )
+        return receipt | {"may_stand": list(may_stand)}
 
     def _mark(self, db: Session, error: Mapping[str, Any]) -> None:
         if mark_for_retry(db, self._request.appointment_id, self.id):
@@ -308,11 +316,14 @@ class AppointmentSyncSaga(BookingSaga):
     def _failed(cls, appointment_id: int, error: SagaException | SagaNotFinished, *, goes_on: bool) -> dict[str, Any]:
         with Session(cls.engine.database.engine) as db:
             appointment = Appointment.load(db, appointment_id)
+            undone = saga_steps.c.saga_id == error.saga_id, saga_steps.c.name == "lock_appointment"
+            receipt = db.scalars(select(saga_steps.c.receipt).where(*undone)).one()
         return {
             "success": False,
             "will_retry": goes_on,
             "saga_id": error.saga_id,
             "appointment": appointment,
+            "receipt": receipt or {},
             "error": str(error),
         }
 

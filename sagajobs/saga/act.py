@@ -15,7 +15,7 @@ from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.faultpoints import Point, reached
-from sagajobs.saga.locks import Successor
+from sagajobs.saga.locks import Successor, release_locks
 from sagajobs.saga.policy import passes_by_itself
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.states import ENDED, FORWARD, SagaState, StepState, sources
@@ -116,6 +116,7 @@ class Act:
             ClaimLost: somebody else owns the step by now.
         """
         undoing = saga.state is SagaState.COMPENSATING
+        review = review and self._dated(saga, review)
         over = to in _OVER and not undoing and saga_to is None
         following = len(saga.in_stage(row.stage + 1))
         if saga_to is None:
@@ -146,11 +147,35 @@ class Act:
             ),
         )
         self._successors = store.successors
+        if to is StepState.WAITING:
+            self._let_go(connection)
         self._asks = review is not None
         # Paused in the same moment, it comes to that when it is resumed, and the case is open already.
         if review is not None and written.saga_state in (SagaState.MANUAL_REVIEW_REQUIRED, SagaState.PAUSED):
             self._note_review(connection, saga)
         return written
+
+    @property
+    def lets_go(self) -> bool:
+        """Whether the saga lets go of its locks while this step waits for its time (`Saga.lets_go`)."""
+        return self.kind.lets_go and not self.step.after_pivot
+
+    def _let_go(self, connection: Connection) -> None:
+        """Let go of the saga's locks until the step's next attempt, if it does that; `commit` tells who has them now.
+
+        After the step's row was locked, as everywhere.
+        """
+        if self.lets_go:
+            self._successors += release_locks(connection, self.saga_id)
+
+    def _dated(self, record: SagaRecord, review: Review) -> Review:
+        """Return the question with the time by which it is urgent; it is asked whatever becomes of that."""
+        saga = self.kind.restore(self.saga_id, record.input, record.results)
+        try:
+            return replace(review, urgent_at=saga.urgent_at())
+        except Exception as error:  # noqa: BLE001 - the author's code must not keep a person from being asked
+            log.critical("saga %s: it is not known how urgent it is: %s", self.saga_id, type(error).__name__)
+            return review
 
     def _note_review(self, connection: Connection, record: SagaRecord) -> None:
         """Let the saga's own tables show, in the same commit, that a person is asked.
@@ -259,6 +284,7 @@ class Act:
         """Put the step off by so many seconds, and commit; None, for 0 seconds: go ahead."""
         if wait <= 0:
             return None
+        self._let_go(connection)
         return self.postpone(connection, record, row, delay=wait, next_in=wait)
 
     def postpone(
@@ -268,6 +294,7 @@ class Act:
         joins = len(record.in_stage(row.stage)) > 1
         Store(connection).postpone(self.saga_id, row, delay=delay, next_in=next_in, joins=joins)
         connection.commit()
+        self.executor.tell(self._successors)
         return Outcome(Verdict.LATER, next_in if delay is None else delay)
 
     def said_of(self, error: Mapping[str, Any], kind: str, delay: float) -> dict[str, Any]:

@@ -105,9 +105,9 @@ class Canvas:
         for name in names:
             self._begin(kind, saga_id, kind.definition.step(name))
 
-    def wake(self, kind: type[Saga], saga_id: str) -> None:
-        """Publish the chain of a saga that was handed the lock which its first step waits for."""
-        first = kind.definition.steps[0]
+    def wake(self, kind: type[Saga], saga_id: str, name: str) -> None:
+        """Publish the chain of a saga that was handed the lock which this step of it waits for."""
+        first = kind.definition.step(name)
         self._begin(kind, saga_id, first, queue=WOKEN_QUEUE if first.queue is None else None)
 
     def _begin(self, kind: type[Saga], saga_id: str, first: Step, *, queue: str | None = None) -> None:

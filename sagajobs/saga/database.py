@@ -6,10 +6,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.orm import Session
+
+from sagajobs.saga.presence import Presence
 
 IDLE_IN_TRANSACTION = 60
 """Seconds after which the server ends an idle transaction: a frozen worker must not hold a saga's row for ever."""
@@ -35,6 +38,7 @@ class Database:
         self._idle_in_transaction = idle_in_transaction
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self.presence = Presence(self._detached)
         # A pool inherited through fork shares its sockets with the parent: two processes then read each other's
         # rows. The child forgets the pool without closing the parent's connections.
         os.register_at_fork(after_in_child=self._forget)
@@ -66,14 +70,23 @@ class Database:
             },
         )
 
+    def _detached(self) -> Any:
+        """Return a connection (psycopg2) that the pool does not know any more."""
+        pooled = self.engine.raw_connection()
+        connection = pooled.dbapi_connection
+        pooled.detach()
+        return connection
+
     def _forget(self) -> None:
         self._lock = threading.Lock()
+        self.presence.forget()
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose(close=False)
 
     def close(self) -> None:
         """Close the connections of this process."""
+        self.presence.close()
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()

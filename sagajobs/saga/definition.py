@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from sagajobs.errors import DefinitionError, InvalidInput, LockNotAvailable
+from sagajobs.saga import statements
 from sagajobs.saga.declaration import Step
 from sagajobs.saga.locks import take_locks
 from sagajobs.saga.shape import Definition, define
@@ -55,6 +56,8 @@ class Saga(metaclass=_SagaType):
         engine: the engine it is registered with.
         services: what the application hands to its sagas (clients and the like), as given to `Engine.register`.
         lock_wait: seconds for which it waits for its `locks`.
+        lets_go: it holds them, until its pivot, only while a step is at work, not while one waits for its time; they
+            are taken again before the next attempt. For a saga that changes nothing before its pivot.
         id: of this saga.
         input: what this saga was asked to do.
         results: what the steps done so far returned, by step name.
@@ -67,6 +70,7 @@ class Saga(metaclass=_SagaType):
     engine: ClassVar[Engine]
     services: ClassVar[Any] = None
     lock_wait: ClassVar[float] = LOCK_WAIT
+    lets_go: ClassVar[bool] = False
 
     id: str
     input: Any
@@ -75,7 +79,7 @@ class Saga(metaclass=_SagaType):
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not abstract:
-            cls.definition = define(cls, locking=cls.locks is not Saga.locks)
+            cls.definition = define(cls, locking=cls.locks is not Saga.locks, lets_go=cls.lets_go)
 
     def __init__(self, saga_id: str, input_: Any, results: Mapping[str, Any]) -> None:
         self.id = saga_id
@@ -98,10 +102,17 @@ class Saga(metaclass=_SagaType):
         """Return the names of what no other saga may work on meanwhile, such as `appointment:17`.
 
         They are taken with the first step, in the order of their names, and held until the saga has ended, also while
-        it is partial, paused, or waits for a person. Whoever wants one of them while the first step is at work waits
-        for its transaction, in a worker's slot: let that step be short.
+        it is partial, paused, or waits for a person (`lets_go`: from its pivot on). Whoever wants one of them while the
+        first step is at work waits for its transaction, in a worker's slot: let that step be short.
         """
         return ()
+
+    def urgent_at(self) -> datetime | None:
+        """Return the time by which a person should have settled a question about it.
+
+        By default None, and it is `useful_until`. For a saga that is of use at any time, and whose questions are not.
+        """
+        return None
 
     def note_review(self, db: Session) -> None:
         """Write what the application's own tables are to show of it, in the commit that asks a person about this saga.
@@ -156,6 +167,15 @@ class Saga(metaclass=_SagaType):
         """
         if take_locks(db.connection(), self.id, [resource], self.lock_wait) is not None:
             raise LockNotAvailable(f"{resource} is another saga's")
+
+    def begun(self, db: Session, step: str) -> bool:
+        """Tell whether an attempt at an external step was ever made, whatever became of it.
+
+        Args:
+            db: the session of the step, or of the undo, that asks.
+            step: the external step's name.
+        """
+        return bool(db.execute(statements.BEGUN, {"id": self.id, "step": step}).scalar_one())
 
     # --- what a caller uses ---
 

@@ -53,8 +53,8 @@ class Publisher(Protocol):
     def steps(self, kind: type[Saga], saga_id: str, names: Sequence[str]) -> None:
         """Hint at steps of one stage of a saga, each with what follows on it."""
 
-    def wake(self, kind: type[Saga], saga_id: str) -> None:
-        """Hint, past whoever queues, that a saga has the lock which its first step has waited for."""
+    def wake(self, kind: type[Saga], saga_id: str, name: str) -> None:
+        """Hint, past whoever queues, that a saga has the lock which this step of it has waited for."""
 
     def compensation(self, kind: type[Saga], saga_id: str) -> None:
         """Hint that a saga is to be undone."""
@@ -208,7 +208,7 @@ class Engine:
         for successor in successors:
             kind = self.kinds.get(successor.name)
             if kind is not None and self.publisher is not None:
-                self.publisher.wake(kind, successor.saga_id)
+                self.publisher.wake(kind, successor.saga_id, kind.definition.locked_at(successor.stage))
 
     # --- in process ---
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 
@@ -58,7 +56,7 @@ class Executor:
     @property
     def owner(self) -> str:
         """Name of this process, as it goes on record with a claim."""
-        return f"{socket.gethostname()}:{os.getpid()}"
+        return self.database.presence.name
 
     def forward(self, kind: type[Saga], step: Step, saga_id: str, *, redelivered: bool = False) -> Outcome:
         """Carry out one delivery of a step.

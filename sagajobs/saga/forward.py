@@ -49,10 +49,11 @@ class Forward(Degrade):
                 said_attempt=row.attempts,
             )
             return self.went_on(record, row, written)
+        # Locks last: one that lets go of them has nobody wait for what it does not do now anyway.
         waiting = (
-            self._await_locks(connection, saga, record, row)
-            or self.hold(connection, saga, record, row)
+            self.hold(connection, saga, record, row)
             or self._await_turn(connection, saga, record, row)
+            or self._await_locks(connection, saga, record, row)
         )
         if waiting is not None:
             return waiting
@@ -66,12 +67,12 @@ class Forward(Degrade):
             return self._work(working, saga, record, row, todo.attempt)
 
     def _await_locks(self, connection: Connection, saga: Saga, record: SagaRecord, row: StepRecord) -> Outcome | None:
-        """Take the saga's locks with its first step; None: it has them.
+        """Take the saga's locks with its first step, or again after it has let go of them; None: it has them.
 
         Before the attempt is counted, in the transaction that goes on to claim the step or to do it. One that must
         wait keeps its place in line, and is told when the lock is handed to it.
         """
-        wanted = tuple(saga.locks()) if row.stage == 0 else ()
+        wanted = tuple(saga.locks()) if row.stage == 0 or self.lets_go else ()
         missing = take_locks(connection, self.saga_id, wanted, saga.lock_wait) if wanted else None
         if missing is None:
             return None

@@ -25,7 +25,7 @@ TAKE = text("SELECT missing, over FROM saga_take_locks(CAST(:id AS uuid), CAST(:
 """Take locks in the order of their names, or get in line for the first that is not free. No row: all are held."""
 
 RELEASE = text("""
-    SELECT DISTINCT g.id, g.name FROM saga_release_locks(CAST(:id AS uuid)) AS next JOIN sagas g ON g.id = next
+    SELECT DISTINCT g.id, g.name, g.stage FROM saga_release_locks(CAST(:id AS uuid)) AS next JOIN sagas g ON g.id = next
 """)
 """Let go of every lock of a saga; the sagas that have one of them now."""
 
@@ -46,10 +46,11 @@ class Missing(NamedTuple):
 
 
 class Successor(NamedTuple):
-    """A saga that was handed a lock and should look again: its id and its kind."""
+    """A saga that was handed a lock and should look again: its id, its kind, and the stage at which it waits."""
 
     saga_id: str
     name: str
+    stage: int
 
 
 def take_locks(connection: Connection, saga_id: str, wanted: Iterable[str], patience: float) -> Missing | None:
@@ -75,4 +76,4 @@ def take_turns(connection: Connection, saga_id: str) -> None:
 
 def release_locks(connection: Connection, saga_id: str) -> list[Successor]:
     """Let go of a saga's locks and of its places in line; return who is to be told after the commit."""
-    return [Successor(str(row.id), row.name) for row in connection.execute(RELEASE, {"id": saga_id})]
+    return [Successor(str(row.id), row.name, row.stage) for row in connection.execute(RELEASE, {"id": saga_id})]

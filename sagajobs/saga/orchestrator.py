@@ -261,6 +261,7 @@ class SagaOrchestrator:
             probes=0,
             absences=0,
             absent_for=0.0,
+            landing=0.0,
             fence=1,
             output=None,
             error=None,

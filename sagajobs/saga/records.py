@@ -107,6 +107,7 @@ class StepRecord:
 
     Attributes:
         absences: how often in a row a probe saw nothing; `absent_for` seconds since the first of them.
+        landing: seconds for which the call of a worker that is gone may still take effect, 0 if none can.
         leased: a worker's lease is still running; `early`: it is not due yet; `wait` seconds until either changes.
     """
 
@@ -118,6 +119,7 @@ class StepRecord:
     probes: int
     absences: int
     absent_for: float
+    landing: float
     fence: int
     output: Any
     error: Mapping[str, Any] | None
@@ -180,6 +182,7 @@ def step_record(row: RowMapping) -> StepRecord | None:
         probes=row["probes"],
         absences=row["absences"],
         absent_for=float(row["absent_for"] or 0.0),
+        landing=max(float(row["landing"] or 0.0), 0.0),
         fence=row["fence"],
         output=row["output"],
         error=row["step_error"],

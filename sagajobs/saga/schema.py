@@ -106,6 +106,7 @@ saga_steps = Table(
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("owner", Text),
     timestamp("lease_until"),
+    timestamp("call_until"),
     timestamp("due_at"),
     Column("output", JSONB),
     Column("error", JSONB),
@@ -174,6 +175,18 @@ saga_locks = Table(
 )
 Index("uq_saga_locks_held", saga_locks.c.resource, unique=True, postgresql_where=saga_locks.c.held)
 Index("ix_saga_locks_saga_id", saga_locks.c.saga_id)
+
+saga_owners = Table(
+    "saga_owners",
+    metadata,
+    Column("id", BigInteger, Identity(always=False, maxvalue=2**31 - 1, cycle=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    timestamp("since", nullable=False),
+    timestamp("missed_at"),
+    Column(
+        "server_started", DateTime(timezone=True), nullable=False, server_default=text("pg_postmaster_start_time()")
+    ),
+)
 
 sweeps = Table(
     "sweeps",

@@ -80,6 +80,8 @@ class Settle(Forward):
         with self.database.engine.connect() as connection:
             if seen_nothing < finder.looks or row.absent_for < finder.over:
                 return self._look_again(connection, record, row, finder.interval, absences=seen_nothing)
+            if row.landing > 0:  # its caller is dead, its call need not be
+                return self._look_again(connection, record, row, row.landing, absences=seen_nothing)
             error = dict(row.error or {"step": self.step.name, "class": "NeverHappened", "message": "not there"})
             undoing = record.state is SagaState.COMPENSATING
             used_up = row.attempts >= self.step.most_attempts

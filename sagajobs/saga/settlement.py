@@ -69,8 +69,8 @@ _ASK_AGAIN = text("""
     SELECT s.saga_id, s.name,
         CASE WHEN CAST(s.error->>'in_doubt' AS boolean) THEN 'every attempt died at work'
             ELSE 'failed past the pivot' END,
-        jsonb_build_object('error', s.error), 'running', g.useful_until
-    FROM saga_steps s JOIN sagas g ON g.id = s.saga_id WHERE g.id = CAST(:id AS uuid) AND s.name = :step
+        jsonb_build_object('error', s.error), 'running', c.urgent_at
+    FROM review_cases c JOIN saga_steps s USING (saga_id) WHERE c.id = :case AND s.name = :step
 """)
 """Open another case for a step that failed beside the one in question, which nobody was asked about."""
 
@@ -152,7 +152,7 @@ class Settlement:
         closed = {"case": self._case.number, "who": signature.who, "why": signature.why, "remedy": resolution.remedy}
         self._connection.execute(_CLOSE, closed)
         if resolution.ask_about is not None:
-            self._connection.execute(_ASK_AGAIN, {"id": self._case.saga_id, "step": resolution.ask_about})
+            self._connection.execute(_ASK_AGAIN, {"case": self._case.number, "step": resolution.ask_about})
 
     def note(self, event: Lifecycle, step: str | None = None, detail: Any = None) -> None:
         """Write a line of the saga's history."""

@@ -93,6 +93,10 @@ class Definition:
                 steps.append(step)
         return steps
 
+    def locked_at(self, stage: int) -> str:
+        """Return the name of the step of a stage that waits for locks: the first, or one of a saga that lets go."""
+        return next((step.name for step in self.steps if step.stage == stage), self.steps[0].name)
+
     def following(self, record: SagaRecord, stage: int) -> tuple[str, ...]:
         """Return the steps of the stage after `stage`, if several may run there side by side, else none.
 
@@ -123,12 +127,13 @@ class Definition:
         return timed[name]
 
 
-def define(cls: type[Any], *, locking: bool) -> Definition:
+def define(cls: type[Any], *, locking: bool, lets_go: bool) -> Definition:
     """Check a saga's declaration and return its definition.
 
     Args:
         cls: the saga's class.
         locking: it has `locks`.
+        lets_go: it lets go of them while a step waits for its time.
 
     Raises:
         DefinitionError: it cannot work; one clear line.
@@ -156,6 +161,8 @@ def define(cls: type[Any], *, locking: bool) -> Definition:
         pivot_passed = pivot_passed or step.pivot
     definition = Definition(name, cls.version, steps, _digest(name, steps))
     _check_stages(where, definition, locking=locking)
+    if lets_go:
+        _check_letting_go(where, definition)
     return definition
 
 
@@ -170,6 +177,17 @@ def _check_stages(where: str, definition: Definition, *, locking: bool) -> None:
     for step in definition.steps:
         if step.pivot and definition.wide(step.stage):
             raise DefinitionError(f"{where}, step {step.name}: a pivot runs by itself, not in parallel")
+
+
+def _check_letting_go(where: str, definition: Definition) -> None:
+    """Refuse a saga that would let go of its locks with something done, or with a step beside it at work."""
+    if not any(step.pivot for step in definition.steps):
+        raise DefinitionError(f"{where}: lets_go ends with the pivot; mark the step from which on it keeps its locks")
+    for step in definition.steps:
+        if not step.after_pivot and (step.undo is not None or definition.wide(step.stage)):
+            raise DefinitionError(
+                f"{where}, step {step.name}: with lets_go nothing before the pivot has an undo, or runs in parallel"
+            )
 
 
 def _check_step(where: str, step: Step) -> None:

@@ -20,13 +20,18 @@ URGENT_BEFORE = 3600
 BETWEEN_ALERTS = 300
 """Seconds, at least, between the alert of the opening and the next one, however near the appointment is."""
 
+_REVIEW = "jsonb_to_record(CAST(:review AS jsonb)) AS r(reason text, evidence jsonb, urgent_at timestamptz)"
+"""The question to a person, none if its reason is null."""
+
 _CASE_TIMES = f"""
+    coalesce(r.urgent_at, useful_until),
     saga_now() + interval '{FIRST_LOOK} s',
     greatest(
         saga_now() + interval '{BETWEEN_ALERTS} s',
-        least(saga_now() + interval '{RESPONSE_TIME} s', useful_until - interval '{URGENT_BEFORE} s'))
+        least(saga_now() + interval '{RESPONSE_TIME} s',
+            coalesce(r.urgent_at, useful_until) - interval '{URGENT_BEFORE} s'))
 """
-"""When a new case is looked at again, and alerted about again; `least` passes over an unknown `useful_until`."""
+"""When a new case is urgent, looked at again, and alerted about again; `least` passes over a time that is unknown."""
 
 START = text("""
     WITH saga AS (
@@ -80,6 +85,7 @@ LOOK = text(f"""
         extract(epoch FROM saga_now() - step.absent_since) AS absent_for,
         coalesce(step.lease_until > saga_now(), false) AS leased,
         coalesce(step.due_at > saga_now(), false) AS early,
+        extract(epoch FROM step.call_until - saga_now()) AS landing,
         extract(epoch FROM coalesce(step.due_at, step.lease_until) - saga_now()) AS wait
     FROM sagas g LEFT JOIN step ON true
     WHERE g.id = CAST(:id AS uuid)
@@ -97,6 +103,7 @@ WRITE = text(f"""
             absent_since = CASE WHEN :absences = 0 THEN NULL ELSE coalesce(absent_since, saga_now()) END,
             fence = fence + :bump, owner = :owner,
             lease_until = saga_now() + make_interval(secs => :lease),
+            call_until = CASE WHEN CAST(:to AS text) = 'unknown' THEN call_until END,
             due_at = saga_now() + make_interval(secs => :delay),
             output = coalesce(CAST(:output AS jsonb), output),
             error = CASE WHEN :forget THEN NULL ELSE coalesce(CAST(:error AS jsonb), error) END,
@@ -149,9 +156,8 @@ WRITE = text(f"""
         SELECT old.id, :step, r.reason, r.evidence,
             CASE WHEN coalesce(old.paused_from, old.state) = ANY(:only_from) THEN coalesce(old.paused_from, old.state)
                 ELSE (CAST(:only_from AS text[]))[1] END,
-            old.useful_until, {_CASE_TIMES}
-        FROM saga JOIN sagas old USING (id),
-            jsonb_to_record(CAST(:review AS jsonb)) AS r(reason text, evidence jsonb)
+            {_CASE_TIMES}
+        FROM saga JOIN sagas old USING (id), {_REVIEW}
         WHERE saga.meant = 'manual_review_required' AND saga.ended_at IS NULL AND r.reason IS NOT NULL
         ON CONFLICT (saga_id) WHERE closed_at IS NULL DO NOTHING
     )
@@ -200,8 +206,8 @@ TURN = text(f"""
         SELECT id, :event, CAST(:detail AS jsonb) FROM saga
     ), review AS (
         INSERT INTO review_cases (saga_id, reason, evidence, was, urgent_at, look_at, alert_at)
-        SELECT saga.id, r.reason, r.evidence, :was, saga.useful_until, {_CASE_TIMES}
-        FROM saga, jsonb_to_record(CAST(:review AS jsonb)) AS r(reason text, evidence jsonb)
+        SELECT saga.id, r.reason, r.evidence, :was, {_CASE_TIMES}
+        FROM saga, {_REVIEW}
         WHERE r.reason IS NOT NULL
         ON CONFLICT (saga_id) WHERE closed_at IS NULL DO NOTHING
     )
@@ -254,6 +260,9 @@ TAKE_DUE = text("""
 It is due again by the back-off, or sooner, when the next of its steps is: of several side by side one may be late while
 another one only waits for its time.
 """
+
+BEGUN = text("SELECT fence > 0 FROM saga_steps WHERE saga_id = CAST(:id AS uuid) AND name = :step")
+"""Whether a step was ever claimed; an attempt that was put off in the middle is not counted, and raised the fence."""
 
 STATUS = text("SELECT state FROM sagas WHERE id = CAST(:id AS uuid)")
 """What a handle polls."""

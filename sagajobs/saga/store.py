@@ -40,10 +40,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """A question to a person: why no program can go on, and what it saw."""
+    """A question to a person: why no program can go on, what it saw, and when it is urgent, if the saga says so."""
 
     reason: str
     evidence: Mapping[str, Any]
+    urgent_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,4 +362,7 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 def _review(review: Review | None) -> str | None:
-    return None if review is None else json.dumps({"reason": review.reason, "evidence": dict(review.evidence)})
+    if review is None:
+        return None
+    urgent_at = None if review.urgent_at is None else review.urgent_at.isoformat()
+    return json.dumps({"reason": review.reason, "evidence": dict(review.evidence), "urgent_at": urgent_at})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import RowMapping
 
-from sagajobs.saga import statements
+from sagajobs.saga import statements, wake
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.states import FORWARD, SagaState
 from sagajobs.saga.store import Review, Store
@@ -38,6 +38,7 @@ def recover(engine: Engine, *, batch: int = BATCH) -> int:
     """
     if engine.publisher is None:
         raise RuntimeError("a sweep needs a publisher")
+    wake.hold(engine.database)
     with engine.database.reading() as connection:
         found = connection.execute(
             statements.DUE, {"batch": batch, "known": [*engine.kinds, ""], "nobody": NOBODY_AFTER}

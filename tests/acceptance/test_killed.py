@@ -1,8 +1,4 @@
-"""The worker is killed with SIGKILL at every named point of every step of the creation saga: each ends as it should.
-
-Once a child of the pool, whose parent survives and gives the message out again; once the whole worker, whose messages
-nobody gives out again before the visibility time-out, so that the table and the sweep alone bring the saga home.
-"""
+"""Killed with SIGKILL at every named point of every step of the creation saga: each ends as it should."""
 
 from __future__ import annotations
 
@@ -10,72 +6,38 @@ import itertools
 import json
 import subprocess
 import sys
-import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from sagajobs import AppointmentCreationSaga, SagaHandle
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.saga.faultpoints import Point
-from tests.support.fixtures import plan_death
+from tests.support.fleet import Doomed, fleet
 
 STEPS = [step.name for step in AppointmentCreationSaga.definition.steps]
-POINTS = list(Point)
 
 
-def _enqueue_to_die(app_engine, folder, request, step: str, point: str, whom: str):
-    """Start a saga whose worker is to die; the plan lies ready before anybody can take the message."""
-    with Session(app_engine.database.engine) as session, session.begin():
-        handle = AppointmentCreationSaga.enqueue(request, session=session)
-        hit = plan_death(folder, handle.id, step, point, whom)
-    return handle, hit
-
-
-def _keep_alive(start, number: int, over: threading.Event) -> threading.Thread:
-    """Start a new worker whenever one is killed, as a process manager would."""
-    living = [start(concurrency=1) for _ in range(number)]
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            for n, worker in enumerate(living):
-                if not worker.alive:
-                    living[n] = start(concurrency=1)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
-
-
-def _assert_each_once(simulator, db, handles) -> None:
+def _assert_each_once(simulator, db, ids: list[str]) -> None:
     """Assert that Cal.com's ledger and the table agree: one standing booking for each saga, under its own key."""
     booked = [booking["metadata"][METADATA_KEY] for booking in simulator.ledger()]
-    assert sorted(booked) == sorted(f"{handle.id}/book_calcom" for handle in handles)
+    assert sorted(booked) == sorted(f"{saga_id}/book_calcom" for saga_id in ids)
     rows = db.execute(text("SELECT saga_id, calcom_v2_booking_id FROM appointments ORDER BY saga_id")).all()
-    assert len(rows) == len(handles)
+    assert len(rows) == len(ids)
     assert {row.calcom_v2_booking_id for row in rows} == {booking["uid"] for booking in simulator.standing()}
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("whom", ["child", "worker"])
-def test_killed_at_every_point_of_every_step(workers, booking, simulator, db, app_engine, staff, tmp_path, whom):
-    over = threading.Event()
-    beat = workers(concurrency=0)
-    keeper = _keep_alive(workers, 2, over)
-    try:
-        started = {
-            (step, point): _enqueue_to_die(app_engine, beat.folder, booking(), step, point, whom)
-            for step, point in itertools.product(STEPS, POINTS)
-        }
-        ends = {where: handle.wait(200) for where, (handle, _) in started.items()}
-    finally:
-        over.set()
-        keeper.join()
-    assert {where for where, (_, hit) in started.items() if not hit.exists()} == set(), "each aimed at was hit"
-    assert {where: end for where, end in ends.items() if end != "completed"} == {}
-    _assert_each_once(simulator, db, [handle for handle, _ in started.values()])
+def test_killed_at_every_point_of_every_step(workers, booking, simulator, db, app_engine, staff, whom):
+    with fleet(workers) as beat:
+        doomed = Doomed(app_engine, beat, whom)
+        for step, point in itertools.product(STEPS, Point):
+            doomed.start(partial(AppointmentCreationSaga.enqueue, booking()), step, point)
+        doomed.assert_all("completed")
+    _assert_each_once(simulator, db, doomed.ids)
 
 
 UNDO_POINTS = [Point.BEFORE_CLAIM, Point.AFTER_CLAIM, Point.AFTER_CALL, Point.BEFORE_COMMIT, Point.AFTER_COMMIT]
@@ -85,22 +47,13 @@ UNDO_POINTS = [Point.BEFORE_CLAIM, Point.AFTER_CLAIM, Point.AFTER_CALL, Point.BE
 @pytest.mark.parametrize("whom", ["child", "worker"])
 def test_killed_at_every_point_of_every_undo(workers, booking, simulator, db, app_engine, staff, whom):
     """`assign_staff`, required for these, fails; killed while the booking and the appointment are undone."""
-    over = threading.Event()
-    beat = workers(concurrency=0)
-    keeper = _keep_alive(lambda **options: workers(REQUIRED_STEP_FAILS="1", **options), 2, over)
-    try:
-        started = {
-            (step, point): _enqueue_to_die(app_engine, beat.folder, booking(), f"{step}", f"undo.{point}", whom)
-            for step, point in itertools.product(["create_appointment", "book_calcom"], UNDO_POINTS)
-        }
-        ends = {where: handle.wait(200) for where, (handle, _) in started.items()}
-    finally:
-        over.set()
-        keeper.join()
-    assert {where for where, (_, hit) in started.items() if not hit.exists()} == set(), "each aimed at was hit"
-    assert {where: end for where, end in ends.items() if end != "compensated"} == {}
+    with fleet(workers, REQUIRED_STEP_FAILS="1") as beat:
+        doomed = Doomed(app_engine, beat, whom)
+        for step, point in itertools.product(["create_appointment", "book_calcom"], UNDO_POINTS):
+            doomed.start(partial(AppointmentCreationSaga.enqueue, booking()), step, f"undo.{point}")
+        doomed.assert_all("compensated")
     assert simulator.standing() == []
-    assert len(simulator.ledger()) == len(started)
+    assert len(simulator.ledger()) == len(doomed.ids)
     assert db.execute(text("SELECT count(*) FROM appointments WHERE deleted_at IS NULL")).scalar_one() == 0
 
 
@@ -121,4 +74,4 @@ def test_a_caller_that_runs_a_saga_itself_dies_and_the_workers_finish_it(
     saga_id = db.execute(text("SELECT id FROM sagas")).scalar_one()
     handle = SagaHandle(str(saga_id))
     assert handle.wait(60) == "completed"
-    _assert_each_once(simulator, db, [handle])
+    _assert_each_once(simulator, db, [handle.id])

@@ -1,40 +1,28 @@
-"""The composite saga with workers killed at every point, and with every message doubled: all segments once, or none.
-
-As in `test_killed.py`: a child of the pool, whose parent gives the message out again, or the whole worker.
-"""
+"""The composite saga with workers killed at every point, and with every message doubled: all segments once, or none."""
 
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from sagajobs import CompositeBookingSaga
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.root import app
 from sagajobs.saga.faultpoints import Point
-from tests.support.fixtures import plan_death
-from tests.support.fleet import fleet
+from tests.support.fleet import Doomed, fleet
 
 STEPS = ["create_customer", "create_appointments", "book_segment[0]", "book_segment[1]", "assign_staff"]
 STAGE = ["book_segment[1]", "assign_staff"]
 UNDO_POINTS = [Point.BEFORE_CLAIM, Point.AFTER_CLAIM, Point.AFTER_CALL, Point.BEFORE_COMMIT, Point.AFTER_COMMIT]
 
 
-def _enqueue_to_die(app_engine, folder, order, step: str, point: str, whom: str):
-    """Start a saga whose worker is to die; the plan lies ready before anybody can take the message."""
-    with Session(app_engine.database.engine) as session, session.begin():
-        handle = CompositeBookingSaga.enqueue(*order, session=session)
-        hit = plan_death(folder, handle.id, step, point, whom)
-    return handle, hit
-
-
-def _assert_all_once(simulator, db, handles) -> None:
+def _assert_all_once(simulator, db, ids: list[str]) -> None:
     """Assert that Cal.com's ledger and the table agree: a standing booking for each segment, under its own key."""
     booked = sorted(booking["metadata"][METADATA_KEY] for booking in simulator.ledger())
-    assert booked == sorted(f"{handle.id}/book_segment[{number}]" for handle in handles for number in range(2))
+    assert booked == sorted(f"{saga_id}/book_segment[{number}]" for saga_id in ids for number in range(2))
     rows = db.execute(text("SELECT calcom_v2_booking_id AS uid, status FROM appointments")).all()
     assert {row.uid for row in rows} == {booking["uid"] for booking in simulator.standing()}
     assert {row.status for row in rows} == {"scheduled"}
@@ -45,14 +33,11 @@ def _assert_all_once(simulator, db, handles) -> None:
 @pytest.mark.parametrize(("whom", "steps"), [("child", STEPS), ("worker", STAGE)], ids=["child", "worker"])
 def test_killed_at_every_point_of_every_step(workers, order, simulator, db, app_engine, staff, whom, steps):
     with fleet(workers) as beat:
-        started = {
-            (step, point): _enqueue_to_die(app_engine, beat.folder, order(2), step, point, whom)
-            for step, point in itertools.product(steps, Point)
-        }
-        ends = {where: handle.wait(200) for where, (handle, _) in started.items()}
-    assert {where for where, (_, hit) in started.items() if not hit.exists()} == set(), "each aimed at was hit"
-    assert {where: end for where, end in ends.items() if end != "completed"} == {}
-    _assert_all_once(simulator, db, [handle for handle, _ in started.values()])
+        doomed = Doomed(app_engine, beat, whom)
+        for step, point in itertools.product(steps, Point):
+            doomed.start(partial(CompositeBookingSaga.enqueue, *order(2)), step, point)
+        doomed.assert_all("completed")
+    _assert_all_once(simulator, db, doomed.ids)
 
 
 @pytest.mark.timeout(240)
@@ -60,15 +45,12 @@ def test_killed_at_every_point_of_every_undo(workers, order, simulator, db, app_
     """`assign_staff`, required for these, fails; killed while bookings and appointments are undone."""
     undone = ["create_appointments", "book_segment[0]", "book_segment[1]"]
     with fleet(workers, REQUIRED_STEP_FAILS="1") as beat:
-        started = {
-            (step, point): _enqueue_to_die(app_engine, beat.folder, order(2), step, f"undo.{point}", "child")
-            for step, point in itertools.product(undone, UNDO_POINTS)
-        }
-        ends = {where: handle.wait(200) for where, (handle, _) in started.items()}
-    assert {where for where, (_, hit) in started.items() if not hit.exists()} == set(), "each aimed at was hit"
-    assert {where: end for where, end in ends.items() if end != "compensated"} == {}
+        doomed = Doomed(app_engine, beat, "child")
+        for step, point in itertools.product(undone, UNDO_POINTS):
+            doomed.start(partial(CompositeBookingSaga.enqueue, *order(2)), step, f"undo.{point}")
+        doomed.assert_all("compensated")
     assert simulator.standing() == []
-    assert len(simulator.ledger()) == 2 * len(started)
+    assert len(simulator.ledger()) == 2 * len(doomed.ids)
     assert db.execute(text("SELECT count(*) FROM appointments WHERE deleted_at IS NULL")).scalar_one() == 0
     assert db.execute(text("SELECT count(*) FROM saga_locks")).scalar_one() == 0
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from sagajobs import AppointmentSyncSaga, SagaHandle
 from sagajobs.saga.faultpoints import Point
-from tests.acceptance.test_killed import _keep_alive
 from tests.support.broker import HandBroker
-from tests.support.fixtures import plan_death
+from tests.support.fleet import Doomed, fleet
 from tests.support.syncing import OPERATIONS, assert_in_step, change
 
 STEPS = [step.name for step in AppointmentSyncSaga.definition.steps]
@@ -31,38 +29,30 @@ def ready(planted, unbooked):
     return make
 
 
-def _enqueue_to_die(app_engine, folder, appointment, operation, data, step, point, whom):
-    with Session(app_engine.database.engine) as session, session.begin():
-        handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data, session=session)
-        return handle, plan_death(folder, handle.id, step, point, whom)
-
-
 EVERYWHERE = list(itertools.product(OPERATIONS, STEPS, Point))
-IN_DOUBT = list(itertools.product(OPERATIONS, ["call_calcom"], [Point.AFTER_CLAIM, Point.AFTER_CALL]))
-"""Where the world may have changed and nothing here says so. The rest of a worker's deaths are the engine's to survive,
-whatever the saga (`test_killed.py`)."""
+WORTH_A_WORKER = [
+    (operation, step, point)
+    for operation, step, point in EVERYWHERE
+    if step == "call_calcom" or point is Point.BEFORE_COMMIT
+]
+"""All points of the step after which the world may have changed and nothing here says so. Of the others one each, where
+all is done but the commit: the rest of a worker's deaths are the engine's to survive, whatever the saga."""
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("whom", "places", "children"), [("child", EVERYWHERE, 6), ("worker", IN_DOUBT, 1)])
+@pytest.mark.parametrize(("whom", "places", "children"), [("child", EVERYWHERE, 6), ("worker", WORTH_A_WORKER, 1)])
 def test_killed_at_every_point(workers, ready, simulator, app_engine, whom, places, children):
-    over = threading.Event()
-    beat = workers(concurrency=0)
-    keeper = _keep_alive(lambda **_: workers(concurrency=children), 2, over)
-    started = []
-    try:
+    changes = []
+    with fleet(workers, concurrency=children) as beat:
+        doomed = Doomed(app_engine, beat, whom)
         for operation, step, point in places:
             appointment, data = ready(operation)
-            handle, hit = _enqueue_to_die(app_engine, beat.folder, appointment, operation, data, step, point, whom)
-            started.append(((operation, step, point), appointment, data, handle, hit))
-        ends = {where: handle.wait(200) for where, _, _, handle, _ in started}
-    finally:
-        over.set()
-        keeper.join()
-    assert {where for where, *_, hit in started if not hit.exists()} == set(), "each aimed at was hit"
-    assert {where: end for where, end in ends.items() if end != "completed"} == {}
-    for (operation, _, _), appointment, data, _, _ in started:
-        assert_in_step(app_engine, simulator, operation, appointment.id, data)
+            changes.append((operation, appointment.id, data))
+            start = partial(AppointmentSyncSaga.enqueue, appointment.id, operation, data)
+            doomed.start(start, step, point, operation)
+        doomed.assert_all("completed")
+    for operation, appointment_id, data in changes:
+        assert_in_step(app_engine, simulator, operation, appointment_id, data)
 
 
 # --- messages ---

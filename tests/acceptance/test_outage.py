@@ -13,7 +13,7 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from sagajobs import AppointmentSyncSaga, SagaHandle
+from sagajobs import AppointmentFollowSaga, AppointmentSyncSaga, SagaHandle
 from sagajobs.calcom.circuit import CircuitState
 from sagajobs.saga.sweep import recover
 from tests.support import gated, timelapse
@@ -151,6 +151,55 @@ def test_hours_cost_nothing_and_the_return_is_no_storm(asked, simulator, app_eng
     far, near = ([ends[one.id] for one in some] for some in (handles[:FAR], handles[FAR:]))
     assert statistics.median(near) < statistics.median(far), "though they were asked for last"
     assert_all_made(app_engine, simulator, changes)
+
+
+HINTS = 30
+
+
+@pytest.mark.timeout(120)
+def test_hints_are_kept_for_hours_and_all_are_followed(planted, simulator, app_engine, db, monkeypatch, request):
+    """Cal.com goes away right after its hosts have cancelled what it told us of; nobody holds an appointment for it."""
+    timelapse.shorten(monkeypatch.setattr)
+    _, shared = gated.gate(monkeypatch, AppointmentFollowSaga, per_minute=HINTS)
+    broker = HandBroker(app_engine)
+    monkeypatch.setattr(app_engine, "publisher", broker)
+    clock = Clock(app_engine, shared.name("circuit", "pybreaker", "opened_at"))
+    request.addfinalizer(clock.put_right)
+    for appointment in [planted() for _ in range(HINTS)]:
+        uid = appointment.calcom_v2_booking_id
+        simulator.host("cancel", uid)
+        hint = {"appointment_id": appointment.id, "booking_uid": uid, "trigger": "BOOKING_CANCELLED", "seen": "x"}
+        AppointmentFollowSaga.enqueue(hint)
+    looks = "SELECT sum(attempts) FROM saga_steps"
+    locks = "SELECT count(*) FROM saga_locks"
+
+    simulator.fault("any", "drop", probability=1)
+    broker.drain(most=3 * HINTS)
+    found = HINTS  # the first step of each, here
+    assert value(db, looks) == found + gated.FAILURES, "what it takes to notice"
+    lines = history(db)
+    for minutes in OUTAGE:
+        clock.leap(minutes)
+        recover(app_engine)
+        broker.drain(most=2 * HINTS)
+        assert value(db, locks) == 0
+    assert (value(db, looks), history(db)) == (found + gated.FAILURES, lines), "nothing for all the waiting"
+
+    simulator.heal()
+    simulator.limit(HINTS, window=timelapse.MINUTE)
+    before = len(simulator.calls())
+    clock.leap(1)
+
+    def done() -> bool:
+        recover(app_engine)
+        broker.drain(most=5 * HINTS)
+        return unfinished(db) == 0
+
+    wait_for(done, 60)
+    calls = simulator.calls()[before:]
+    assert [call for call in calls if call["status"] == 429] == []
+    assert len(calls) == HINTS + 1, "a look each, and the trial"
+    assert value(db, "SELECT count(*) FROM appointments WHERE status = 'cancelled'") == HINTS
 
 
 IN_FLIGHT = 3

@@ -96,6 +96,71 @@ def test_cal_com_is_away_for_days_and_a_person_is_asked(booked, simulator, app_e
     assert row(app_engine, appointment.id).status == "scheduled", "as at Cal.com"
 
 
+# --- half done there, and given up ---
+
+PLACE = {"type": "address", "place": "Private Street 1"}
+GUESTS = ["guest@secret.example"]
+BOTH = {"guests": GUESTS, "location": PLACE}
+
+
+def cancelled(app_engine, handle: SagaHandle) -> dict:
+    """Cancel a change that waits for its next attempt; return the receipt of its undo."""
+    handle.cancel(who="Op", why="the customer rang")
+    app_engine.drive(AppointmentSyncSaga, handle.id)
+    assert handle.status() == "compensated"
+    with app_engine.database.reading() as connection:
+        query = "SELECT receipt FROM saga_steps WHERE saga_id = :id AND name = 'lock_appointment'"
+        return connection.execute(text(query), {"id": handle.id}).scalar_one()
+
+
+def test_cancelled_between_its_two_calls_it_says_that_guests_may_be_invited(booked, simulator, app_engine, db):
+    appointment = booked()
+    simulator.fault("location", "http_503", "before", count=1000)
+    handle = SagaHandle(sync(appointment, "update", BOTH)["saga_id"])
+    due(app_engine)
+    assert cancelled(app_engine, handle)["may_stand"] == ["guests"]
+    assert simulator.ledger()[0]["guests"] == GUESTS, "and they are"
+    here = row(app_engine, appointment.id)
+    assert (here.guests, here.location, here.calcom_sync_status) == ([], None, "synced")
+    reverted = db.execute(text("SELECT detail FROM audit_log WHERE action = 'appointment.reverted'")).scalar_one()
+    assert reverted["reason"] == "the saga was undone; what may stand at Cal.com: guests"
+
+
+def test_a_caller_is_told_too_when_the_booking_goes_between_the_two_calls(booked, simulator):
+    appointment = booked()
+    simulator.fault("location", "http_503", "before", count=1)
+
+    def host_cancels(point, _saga_id, step) -> None:
+        if (point, step) == (faultpoints.Point.AFTER_CALL, "call_calcom"):  # of a look, as the call itself has failed
+            faultpoints.install(None)
+            simulator.host("cancel", appointment.calcom_v2_booking_id)
+
+    faultpoints.install(host_cancels)
+    result = sync(appointment, "update", BOTH)
+    assert (result["success"], result["will_retry"], result["receipt"]["may_stand"]) == (False, False, ["guests"])
+
+
+def test_where_no_call_was_made_nothing_may_stand(booked, simulator, app_engine):
+    from sagajobs.root import circuit
+
+    appointment = booked()
+    while circuit().hold(CANCEL_BOOKING) == 0:
+        circuit().failed(None)
+    handle = SagaHandle(sync(appointment, "update", BOTH, patience=0.1)["saga_id"])
+    assert cancelled(app_engine, handle)["may_stand"] == []
+
+
+@pytest.mark.parametrize("data", [{"guests": GUESTS}, {"location": PLACE}], ids=["guests", "location"])
+def test_where_a_look_tells_of_the_whole_change_nothing_may_stand(booked, simulator, app_engine, data):
+    appointment = booked()
+    simulator.fault("any", "http_503", "before", count=1000)
+    handle = SagaHandle(sync(appointment, "update", data)["saga_id"])
+    simulator.heal()
+    assert cancelled(app_engine, handle)["may_stand"] == []
+    (there,) = simulator.ledger()
+    assert (there["guests"], there["location"] == PLACE["place"]) == ([], False)
+
+
 # --- done there, and our own tables refuse it ---
 
 

@@ -139,6 +139,19 @@ BROKEN = {
         {"maybe": _local(irreversible=True, when=lambda _saga: False), "locks": lambda _self: ["x"]},
         "must not be left out",
     ),
+    "letting go without a pivot": ({**FINE, "lets_go": True}, "ends with the pivot"),
+    "letting go of what is done": (
+        {
+            "done": _with(_local(), compensation=lambda _self, _db: None),
+            "pivot": _local(pivot=True),
+            "lets_go": True,
+        },
+        "nothing before the pivot has an undo",
+    ),
+    "letting go beside another": (
+        {**FINE, "beside": _local(irreversible=True, parallel=True), "pivot": _local(pivot=True), "lets_go": True},
+        "or runs in parallel",
+    ),
     "no time": ({"slow": _local(irreversible=True, timeout=0)}, "time-out"),
     "reserved name": ({"compensate": _local(irreversible=True)}, "choose another name"),
     "wrong arguments": ({"odd": step(irreversible=True)(lambda _self: None)}, "must take self and 1 argument"),

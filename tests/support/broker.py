@@ -45,8 +45,8 @@ class HandBroker:
     def steps(self, kind: type[Saga], saga_id: str, names: Sequence[str]) -> None:
         self.messages += [Message(kind, saga_id, name) for name in names]
 
-    def wake(self, kind: type[Saga], saga_id: str) -> None:
-        self.steps(kind, saga_id, [kind.definition.steps[0].name])
+    def wake(self, kind: type[Saga], saga_id: str, name: str) -> None:
+        self.steps(kind, saga_id, [name])
 
     def compensation(self, kind: type[Saga], saga_id: str) -> None:
         self.messages.append(Message(kind, saga_id, None))

@@ -6,8 +6,6 @@ import contextlib
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from typing import NamedTuple
 import pytest
 from sqlalchemy import Connection, text
 
+from tests.support import nursery
 from tests.support.simulator import Simulator
 
 TABLES = (
@@ -150,14 +149,12 @@ class Worker:
         plans.mkdir(exist_ok=True)
         schedule = ["-s", str(folder / f"schedule-{self.log.stem}")]
         if concurrency == 0:
-            command = [sys.executable, "-m", "celery", "-A", app, "beat", *schedule]
-            command += ["-l", "INFO"]
+            arguments = ["-A", app, "beat", *schedule, "-l", "INFO"]
             self._sign = "beat: Starting..."
         else:
-            command = [sys.executable, "-m", "celery", "-A", app, "worker", "-c", str(concurrency)]
-            command += ["-n", f"w{uuid.uuid4().hex[:8]}@test", "--without-gossip", "--without-mingle"]
-            command += ["-B", *schedule] if beat else []
-            command += ["-l", "DEBUG"]
+            arguments = ["-A", app, "worker", "-c", str(concurrency), "-l", "DEBUG"]
+            arguments += ["-n", f"w{uuid.uuid4().hex[:8]}@test", "--without-gossip", "--without-mingle"]
+            arguments += ["-B", *schedule] if beat else []
             self._sign = " ready."
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)]),
@@ -165,33 +162,35 @@ class Worker:
             "C_FORCE_ROOT": "1",
             **env,
         }
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=HERE, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
+        self.process = nursery.start(arguments, folder=HERE, environment=environment, log=self.log)
         self._await_ready()
 
     def _await_ready(self) -> None:
         deadline = datetime.now(UTC) + timedelta(seconds=40)
-        while self._sign not in self.log.read_text(errors="replace"):
-            if self.process.poll() is not None or datetime.now(UTC) > deadline:
-                raise AssertionError(f"the worker did not come up:\n{self.log.read_text(errors='replace')[-3000:]}")
+        while self._sign not in (said := self.log.read_text(errors="replace") if self.log.exists() else ""):
+            if not self.alive or datetime.now(UTC) > deadline:
+                raise AssertionError(f"the worker did not come up:\n{said[-3000:]}")
             threading.Event().wait(0.05)
 
     @property
     def alive(self) -> bool:
-        return self.process.poll() is None
+        return self.process.is_alive()
 
     def kill(self) -> None:
         """End the whole worker at once, children and all, as losing its machine would."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.process.join()
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
+        """Have it finish what it is at; `stop` waits for that."""
         if self.alive:
             self.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(15)
+
+    def stop(self) -> None:
+        self.ask_to_stop()
+        # Every fiftieth time or so a child waits 30 s for its parent to count a last result, and the parent, who has
+        # left its event loop, for the child (billiard's `_ensure_messages_consumed`): nothing is at work any more.
+        self.process.join(6)
         # Beat within it is a process of its own, and may outlive it by a message to a queue that is gone by then.
         with contextlib.suppress(ProcessLookupError):
             self.kill()
@@ -207,6 +206,8 @@ def workers(tmp_path, _clean_broker) -> Iterator[Callable[..., Worker]]:
         return started[-1]
 
     yield start
+    for worker in started:
+        worker.ask_to_stop()
     for worker in started:
         worker.stop()
 

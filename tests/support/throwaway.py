@@ -48,8 +48,8 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the tests look at it
             self.raised.append(error)
 
-    def wake(self, kind, saga_id) -> None:
-        self.steps(kind, saga_id, [kind.definition.steps[0].name])
+    def wake(self, kind, saga_id, name) -> None:
+        self.steps(kind, saga_id, [name])
 
     def compensation(self, kind, saga_id) -> None:
         try:

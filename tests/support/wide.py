@@ -122,6 +122,33 @@ class Locking(Saga):
         ACTS[self._act("end")]()
 
 
+class Patient(Saga):
+    """Looks outside, and holds what it was told to only while it does, until it has seen and noted it."""
+
+    name = "patient"
+    Input = Wanted
+    lets_go = True
+    _act, _note = Scripted._act, Locking._note
+    wait = 0.0
+    """Seconds for which it makes no sense to look."""
+
+    def locks(self) -> list[str]:
+        return self.input.resources
+
+    @step(irreversible=True, retry=QUICK)
+    def begin(self, db) -> None: ...
+
+    @step(external=True, idempotent=True, pivot=True, retry=QUICK, timeout=1, hold=lambda saga: saga.wait)
+    def look(self, key: str) -> None:
+        ACTS[self._act("look")]()
+
+    @step(retry=QUICK)
+    def end(self, db) -> None:
+        self._note(db, "begin")
+        ACTS[self._act("end")]()
+        self._note(db, "end")
+
+
 class Held:
     """What `Locking` sagas have noted: who worked on what, from when to when."""
 
@@ -164,7 +191,7 @@ class Held:
         ]
 
 
-KINDS: tuple[type[Saga], ...] = (Wide, Locking)
+KINDS: tuple[type[Saga], ...] = (Wide, Locking, Patient)
 
 
 def register(engine, world: World) -> None:
