@@ -23,8 +23,9 @@ install: $(VENV)/installed ## Make .venv with the package and its development ex
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'sagajobs needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 install'; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo 'Installing into $(VENV), once; it takes a minute or two and says nothing meanwhile.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: install ## Book 40 appointments through the real stack while things fail and workers are killed
@@ -61,5 +62,6 @@ format: install ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-clean: ## Remove what the targets above have made
+clean: ## Remove what the targets above have made, the demonstration's data included; other data stays
+	-@[ ! -x $(BIN)/sagajobs ] || $(BIN)/sagajobs demo --clean
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

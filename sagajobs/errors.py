@@ -106,12 +106,12 @@ class InvalidInput(SagajobsError):
     """The input of a saga was refused before anything was written.
 
     Attributes:
-        problems: one line per problem, each naming the field.
+        problems: one line per problem, each naming the field where it is about one.
     """
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.problems = tuple(problems)
+        self.problems = tuple(problems) or (message,)
 
 
 class IdempotencyConflict(SagajobsError):
@@ -143,7 +143,17 @@ class CaseClosed(SagajobsError):
 
 
 class RemedyRefused(SagajobsError):
-    """A remedy, or a request to pause, resume or cancel, makes no sense where the saga stands; nothing was written."""
+    """A remedy, or a request to pause, resume or cancel, makes no sense where the saga stands; nothing was written.
+
+    Attributes:
+        why: in one clause, why a case does not take that remedy.
+        takes: the remedies that it takes; none where the refusal is about something else.
+    """
+
+    def __init__(self, message: str, *, why: str = "", takes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.why = why
+        self.takes = tuple(takes)
 
 
 class IllegalTransition(SagajobsError):

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from celery import Celery
 from celery.utils.imports import cwd_in_path
+from sqlalchemy import NullPool, create_engine
 
 from sagajobs.booking import (
     AppointmentCreationSaga,
@@ -147,7 +148,28 @@ def _configuration() -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if name not in own}
 
 
-database = Database(lambda: servers().database)
+def _database_url() -> str:
+    url = servers().database
+    if settings().database_url is None:
+        _bring_up_to_date(url)
+    return url
+
+
+@cache
+def _bring_up_to_date(url: str) -> None:
+    """Give the embedded database the tables of this version.
+
+    Whoever starts it: its user has not chosen it, so he need not care for it. One given by URL is upgraded by nobody
+    but `sagajobs db upgrade`.
+    """
+    from sagajobs import migrations  # noqa: PLC0415 - most processes are given a URL, and need no Alembic
+
+    upgrading = create_engine(url, poolclass=NullPool)
+    if migrations.current(upgrading) != migrations.head():
+        migrations.upgrade(upgrading)
+
+
+database = Database(_database_url)
 services = _services(database)
 engine = _engine(database, services)
 saga_enabled = Switch(database, SAGA_ENABLED, default=settings().saga_enabled)

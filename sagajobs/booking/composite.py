@@ -18,13 +18,14 @@ from sagajobs.booking.compensation import CalcomCompensationService, DatabaseCom
 from sagajobs.booking.errors import NothingToAdopt
 from sagajobs.booking.local import (
     appointment_lock,
-    assign_host,
+    assign_match,
     find_or_create_customer,
     insert_composite,
     mark_for_review,
+    mark_settled,
+    match_hosts,
     note_booking,
     note_cancellation,
-    staff_of_host,
     take_turns_for_staff,
 )
 from sagajobs.booking.outside import (
@@ -105,13 +106,13 @@ class CompositeBookingSaga(BookingSaga):
 
     # --- the steps ---
 
-    @step(irreversible=True)  # a customer stays known, booking or not
+    @step(irreversible=True, needed=True)  # a customer stays known, booking or not
     def create_customer(self, db: Session) -> dict[str, Any]:
         """Find the customer by e-mail address or create one."""
         customer_id, created = find_or_create_customer(db, self.input.customer)
         return {"customer_id": customer_id, "created": created}
 
-    @step
+    @step(needed=True)
     def create_appointments(self, db: Session) -> dict[str, Any]:
         """Insert all appointments as `pending`, in one transaction; each is ours until the end."""
         customer_id = self.results["create_customer"]["customer_id"]
@@ -129,6 +130,7 @@ class CompositeBookingSaga(BookingSaga):
 
     @step(
         external=True,
+        needed=True,
         timeout=20,
         retry=CALCOM_RETRY,
         hold=away,
@@ -176,10 +178,10 @@ class CompositeBookingSaga(BookingSaga):
     def assign_staff(self, db: Session) -> list[dict[str, Any]]:
         """Assign the staff members whom Cal.com chose as hosts; that nobody matches is no failure."""
         hosts = [self.results["book_segment"][number]["host"] for number in range(len(self.input.segments))]
-        matched = {staff_of_host(db, host) for host in hosts if host is not None}
-        for staff_id in sorted(staff_id for staff_id in matched if staff_id is not None):
+        matches = match_hosts(db, hosts)
+        for staff_id in sorted({match["staff_id"] for match in matches} - {None}):
             take_turns_for_staff(db, staff_id)
-        return [assign_host(db, self._appointment(number), host) for number, host in enumerate(hosts)]
+        return [assign_match(db, self._appointment(number), match) for number, match in enumerate(matches)]
 
     # --- before and after ---
 
@@ -219,6 +221,14 @@ class CompositeBookingSaga(BookingSaga):
         made = self.results.get("create_appointments")
         for appointment_id in made["appointment_ids"] if made is not None else ():
             mark_for_review(db, appointment_id)
+
+    def note_settled(self, db: Session, step: str | None) -> None:
+        """Have the appointments show that nobody is asked any more; those that were not in question are in step."""
+        booked = self.results.get("book_segment", {})
+        made = self.results.get("create_appointments")
+        for number, appointment_id in enumerate(made["appointment_ids"] if made is not None else ()):
+            in_step = number in booked and step != f"book_segment[{number}]"
+            mark_settled(db, appointment_id, self.id, in_step=in_step)
 
     @classmethod
     def public_status(cls, record: SagaRecord) -> str:

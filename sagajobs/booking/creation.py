@@ -18,6 +18,7 @@ from sagajobs.booking.local import (
     find_or_create_customer,
     insert_appointment,
     mark_for_review,
+    mark_settled,
     note_booking,
     note_cancellation,
 )
@@ -55,13 +56,13 @@ class AppointmentCreationSaga(BookingSaga):
 
     # --- the steps ---
 
-    @step(irreversible=True)  # a customer stays known, booking or not
+    @step(irreversible=True, needed=True)  # a customer stays known, booking or not
     def create_customer(self, db: Session) -> dict[str, Any]:
         """Find the customer by e-mail address or create one; two at once get the same row (the seed's RC5)."""
         customer_id, created = find_or_create_customer(db, self.input.customer)
         return {"customer_id": customer_id, "created": created}
 
-    @step
+    @step(needed=True)
     def create_appointment(self, db: Session) -> dict[str, Any]:
         """Insert the appointment as `pending`; its slot is defended by the database, and it is ours until the end."""
         appointment_id = insert_appointment(db, self.input, self.results["create_customer"]["customer_id"], self.id)
@@ -77,6 +78,7 @@ class AppointmentCreationSaga(BookingSaga):
 
     @step(
         external=True,
+        needed=True,
         timeout=20,
         retry=CALCOM_RETRY,
         adopt=lambda saga: saga.input.calcom_booking_uid is not None,
@@ -177,6 +179,12 @@ class AppointmentCreationSaga(BookingSaga):
         made = self.results.get("create_appointment")
         if made is not None:
             mark_for_review(db, made["appointment_id"])
+
+    def note_settled(self, db: Session, step: str | None) -> None:  # noqa: ARG002 - whatever it was about
+        """Have the appointment show that nobody is asked about it any more, if it has been made."""
+        made = self.results.get("create_appointment")
+        if made is not None:
+            mark_settled(db, made["appointment_id"], self.id)
 
     @classmethod
     def public_status(cls, record: SagaRecord) -> str:

@@ -22,8 +22,9 @@ from sagajobs.booking.local import (
     audit,
     mark_for_retry,
     mark_for_review,
+    mark_settled,
     slot_is_taken,
-    staff_of_host,
+    staff_of_hosts,
 )
 from sagajobs.booking.outside import away
 from sagajobs.booking.request import BookingUid
@@ -87,7 +88,7 @@ class AppointmentFollowSaga(Saga):
 
     # --- the steps ---
 
-    @step(irreversible=True)  # it only reads
+    @step(irreversible=True, needed=True)  # it only reads
     def find_appointment(self, db: Session) -> dict[str, Any] | None:
         """Return which booking the appointment has, and when; None if it is over, or has none: nothing can follow."""
         row = self._row(db)
@@ -136,7 +137,7 @@ class AppointmentFollowSaga(Saga):
         old = Standing(*(getattr(row, name) for name in Standing._fields))
         new = aligned(old, sight)
         changes: dict[str, Any] = differences(old, new)
-        staff_id = self._staff(db, sight, moved="calcom_v2_booking_id" in changes)
+        staff_id = self._staff(db, sight)
         if new.status not in OVER and staff_id not in (None, row.staff_id):
             changes["staff_id"] = staff_id
         changes = self._change(db, row, changes)
@@ -197,7 +198,12 @@ class AppointmentFollowSaga(Saga):
 
     def note_review(self, db: Session) -> None:
         """Have the appointment show that a person must look at it."""
-        mark_for_review(db, self.input.appointment_id)
+        if self.found is not None:
+            mark_for_review(db, self.input.appointment_id)
+
+    def note_settled(self, db: Session, step: str | None) -> None:  # noqa: ARG002 - whatever it was about
+        """Have the appointment show that nobody is asked about it any more."""
+        mark_settled(db, self.input.appointment_id, self.id)
 
     def _row(self, db: Session, *, lock: bool = False) -> Row[Any] | None:
         columns = [appointments.c[name] for name in (*Standing._fields, "staff_id")]
@@ -226,11 +232,11 @@ class AppointmentFollowSaga(Saga):
         uid = self.input.booking_uid
         return uid not in sight.uids and sight.uid in self._look(uid).uids
 
-    def _staff(self, db: Session, sight: Sight, *, moved: bool) -> int | None:
-        """Return the host's staff member, where a host can have changed; what we assigned ourselves is left alone."""
-        if sight.host is None or not (moved or self.input.trigger == Trigger.REASSIGNED):
+    def _staff(self, db: Session, sight: Sight) -> int | None:
+        """Return the host's staff member, None if he is none of ours; a booking can get another host at any time."""
+        if sight.host is None:
             return None
-        return staff_of_host(db, sight.host.model_dump())
+        return staff_of_hosts(db, [sight.host.model_dump()]).get(sight.host.id)
 
     def _change(self, db: Session, row: Row[Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Write the changes, and return those that were made.

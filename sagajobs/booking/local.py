@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, or_, select, text, update
+from sqlalchemy import Connection, Row, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.errors import SlotNotFree
 from sagajobs.booking.request import Customer, Slot
-from sagajobs.booking.schema import appointments, audit_log, composite_bookings, customers, staff
+from sagajobs.booking.schema import appointments, audit_log, composite_bookings, customers
 from sagajobs.calcom.models import BookingStatus
 
 SLOT_CONSTRAINT = "ex_appointments_slot"
@@ -95,6 +95,24 @@ def mark_for_review(db: Session, appointment_id: int) -> None:
         update(appointments)
         .where(appointments.c.id == appointment_id, appointments.c.deleted_at.is_(None))
         .values(calcom_sync_status="manual_review_required", updated_at=func.saga_now())
+    )
+
+
+def mark_settled(db: Session, appointment_id: int, saga_id: str, *, in_step: bool = False) -> None:
+    """Mark an appointment as one that nobody is asked about any more; one that a person or a remedy has marked stays.
+
+    Args:
+        db: the session.
+        appointment_id: which one.
+        saga_id: the saga that a person was asked about. While it goes on, the appointment is its; has it ended without
+            another word, or been abandoned, reconciling finds that nobody is at work on an appointment out of step.
+        in_step: it is as Cal.com has it all the same.
+    """
+    marked = {"calcom_sync_status": "synced"} if in_step else {"calcom_sync_status": "error", "sync_saga_id": saga_id}
+    db.execute(
+        update(appointments)
+        .where(appointments.c.id == appointment_id, appointments.c.calcom_sync_status == "manual_review_required")
+        .values(**marked, updated_at=func.saga_now())
     )
 
 
@@ -233,27 +251,57 @@ def note_cancellation(db: Session, appointment_id: int) -> None:
 
 def assign_host(db: Session, appointment_id: int, host: Mapping[str, Any] | None) -> dict[str, Any]:
     """Assign the staff member whom Cal.com chose as host; that nobody matches is no failure."""
+    return assign_match(db, appointment_id, match_hosts(db, [host])[0])
+
+
+def match_hosts(db: Session, hosts: Sequence[Mapping[str, Any] | None]) -> list[dict[str, Any]]:
+    """Return for each of Cal.com's hosts, as `staff_id`, who it is among our staff; where it is nobody, a `reason`."""
+    ours = staff_of_hosts(db, [host for host in hosts if host is not None])
+    return [_match(ours, host) for host in hosts]
+
+
+def _match(ours: Mapping[int, int], host: Mapping[str, Any] | None) -> dict[str, Any]:
     if host is None:
         return {"staff_id": None, "reason": "Cal.com named no host"}
-    staff_id = staff_of_host(db, host)
-    if staff_id is None:
+    if host["id"] not in ours:
         return {"staff_id": None, "reason": "no staff member matches Cal.com's host"}
-    db.execute(
-        update(appointments)
-        .where(appointments.c.id == appointment_id, appointments.c.staff_id.is_distinct_from(staff_id))
-        .values(staff_id=staff_id, updated_at=func.saga_now())
-    )
-    return {"staff_id": staff_id}
+    return {"staff_id": ours[host["id"]]}
 
 
-def staff_of_host(db: Session, host: Mapping[str, Any]) -> int | None:
-    """Return the staff member who is a host at Cal.com, by its number for him or else by e-mail address."""
-    matches = [staff.c.calcom_user_id == host["id"]]
-    if host["email"]:
-        matches.append(func.lower(staff.c.email) == func.lower(host["email"]))
-    return db.scalar(
-        select(staff.c.id).where(or_(*matches)).order_by((staff.c.calcom_user_id == host["id"]).desc()).limit(1)
-    )
+def assign_match(db: Session, appointment_id: int, match: dict[str, Any]) -> dict[str, Any]:
+    """Assign whom `match_hosts` has found, if it is anybody; return the match."""
+    staff_id = match["staff_id"]
+    if staff_id is not None:
+        db.execute(
+            update(appointments)
+            .where(appointments.c.id == appointment_id, appointments.c.staff_id.is_distinct_from(staff_id))
+            .values(staff_id=staff_id, updated_at=func.saga_now())
+        )
+    return match
+
+
+_STAFF_OF_HOSTS = text("""
+    SELECT DISTINCT ON (h.id) h.id AS host, s.id AS staff
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:emails AS text[])) AS h (id, email)
+    JOIN staff s ON s.calcom_user_id = h.id OR lower(s.email) = lower(h.email)
+    ORDER BY h.id, (s.calcom_user_id = h.id) DESC NULLS LAST
+""")
+
+
+def staff_of_hosts(db: Session | Connection, hosts: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Return which staff member is which host at Cal.com, by its number for him or else by e-mail address.
+
+    Args:
+        db: a session or a connection.
+        hosts: `id` and `email`, if it is known, of each.
+
+    Returns:
+        Numbers of staff members by those of hosts; a host who is none of them is not in it.
+    """
+    if not hosts:
+        return {}
+    known = {"ids": [host["id"] for host in hosts], "emails": [host["email"] for host in hosts]}
+    return {row.host: row.staff for row in db.execute(_STAFF_OF_HOSTS, known)}
 
 
 def audit(

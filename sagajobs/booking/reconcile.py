@@ -1,17 +1,17 @@
 """Reconciling with Cal.com, both ways.
 
-A booking under our key that no appointment has; an appointment whose booking was cancelled, moved or confirmed behind
-our back. The sweep walks through the days one by one, one list call each, at the lowest priority. What it finds it
-never settles by itself: a booking is not cancelled on the strength of a look, and an appointment is brought up to date
-by the saga that follows Cal.com, under the appointment's lock. What a saga is at work on, or has just been, is passed
-over.
+A booking under our key that no appointment has; an appointment whose booking was cancelled, moved, confirmed or given
+to another host behind our back; one that a saga has left out of step, as it was abandoned, say. The sweep walks through
+the days one by one, one list call each, at the lowest priority. What it finds it never settles by itself: a booking is
+not cancelled on the strength of a look, and an appointment is brought up to date by the saga that follows Cal.com,
+under the appointment's lock. What a saga is at work on, or has just been, is passed over.
 """
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Row, text
 
 from sagajobs.booking.alerts import alert, once_a_day
+from sagajobs.booking.alignment import GONE
 from sagajobs.booking.follow import AppointmentFollowSaga, Hint
+from sagajobs.booking.local import staff_of_hosts
 from sagajobs.booking.outside import LONGEST_TRAIL, METADATA_KEY, STANDING
 from sagajobs.booking.request import MAX_DURATION
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import BookingNotFound, CalcomError
 from sagajobs.calcom.models import Booking, BookingStatus
 from sagajobs.errors import TransientError
-from sagajobs.saga import SagaState
+from sagajobs.saga import SagaHandle, SagaState
 from sagajobs.saga.sweeps import Swept
 
 if TYPE_CHECKING:
@@ -56,13 +58,17 @@ _AT_WORK = """
 """
 
 APPOINTMENTS = text(f"""
-    SELECT a.id, a.calcom_v2_booking_id AS uid, a.starts_at, a.status, a.saga_id FROM appointments a
+    SELECT a.id, a.calcom_v2_booking_id AS uid, a.starts_at, a.ends_at, a.status, a.staff_id, a.calcom_sync_status,
+        coalesce(a.sync_saga_id, a.saga_id) AS saga_id
+    FROM appointments a
     WHERE a.starts_at >= :first AND a.starts_at < :last
-        AND a.deleted_at IS NULL AND a.status NOT IN ('cancelled', 'failed')
-        AND a.calcom_sync_status = 'synced' AND a.calcom_v2_booking_id IS NOT NULL AND NOT {_AT_WORK}
+        AND a.deleted_at IS NULL AND a.status NOT IN ('cancelled', 'failed') AND a.status <> 'completed'
+        AND (a.calcom_v2_booking_id IS NOT NULL OR a.calcom_sync_status IN ('error', 'manual_review_required'))
+        AND NOT {_AT_WORK}
     ORDER BY a.starts_at, a.id
 """)  # noqa: S608 - no value in it
-"""Appointments of the window that are said to be in step with Cal.com; the partial index on what is live serves it."""
+"""Appointments of the window that have a booking, or that a saga has left out of step; the partial index on what is
+live serves it. One that has neither was never booked, and may wait for that as long as its application likes."""
 
 NAMED = text("""
     SELECT a.id, a.calcom_v2_booking_id AS uid FROM appointments a
@@ -117,6 +123,7 @@ class Reconciliation:
         self._engine = engine
         self._calcom = client
         self._window = window
+        self._staff: dict[int, int] = {}
 
     def run(self) -> int:
         """Compare both sides; return how many differences there were to say or to follow.
@@ -133,13 +140,16 @@ class Reconciliation:
             ).all()
             standing = [uid for uid, booking in bookings.items() if booking.status in STANDING]
             named = {row.uid for row in connection.execute(NAMED, {"uids": standing})}
+            self._staff = staff_of_hosts(connection, _hosts(bookings.values()))
         found = 0
         for uid in standing:
             if uid not in named and METADATA_KEY in bookings[uid].metadata:
                 found += self._each(self._unknown, bookings[uid], f"booking number {bookings[uid].id}")
         for row in ours:
             known = bookings.get(row.uid)
-            if known is None or _difference(row, known) is not None:
+            if row.uid is None:
+                found += self._each(self._unbooked, row, f"appointment {row.id}")
+            elif known is None or self._difference(row, known) is not None:
                 found += self._each(self._changed, row, f"the booking of appointment {row.id}")
         return found
 
@@ -170,7 +180,7 @@ class Reconciliation:
             return False
         before = self._before(booking)
         if before is not None:
-            return self._follow(before.id, self._calcom.get_booking(before.uid), "moved")
+            return self._follow(before.id, self._calcom.get_booking(before.uid), "moved").created
         if self._calcom.get_booking(booking.uid).status not in STANDING:
             return False  # cancelled since it was listed
         return self._say(
@@ -210,13 +220,57 @@ class Reconciliation:
                 saga_id=row.saga_id,
                 uid=row.uid,
             )
-        difference = _difference(row, booking)
+        if booking.hosts and booking.hosts[0].id not in self._staff:  # in the list there was another one, or none
+            with self._engine.database.reading() as connection:
+                self._staff |= staff_of_hosts(connection, _hosts([booking]))
+        difference = self._difference(row, booking)
         if difference is None or not self._left_alone(booking):
             return False
-        return self._follow(row.id, booking, difference)
+        following = self._follow(row.id, booking, difference)
+        if following.created or row.calcom_sync_status == "synced":
+            return following.created
+        return self._was_given_up(following) and self._out_of_step(row, difference)
 
-    def _follow(self, appointment_id: int, booking: Booking, seen: str) -> bool:
-        """Start the saga that follows, once for each state of the booking; False if it was started before.
+    def _was_given_up(self, following: SagaHandle) -> bool:
+        """Tell whether a saga that follows has ended, and left things as they are; one that waits still may not."""
+        state = following.status()
+        if state is SagaState.MANUAL_REVIEW_REQUIRED:
+            return not self._engine.review.of(following.id).open
+        return state is SagaState.COMPLETED
+
+    def _unbooked(self, row: Row[Any]) -> bool:
+        return self._out_of_step(row, "it has no booking")
+
+    def _out_of_step(self, row: Row[Any], why: str) -> bool:
+        """Say of an appointment that nothing but a person brings into step any more."""
+        return self._say(
+            "reconcile_out_of_step",
+            f"appointment {row.id} is {row.calcom_sync_status} and no saga is at work on it ({why}); see what the last "
+            f"one came to (saga_id: {row.saga_id}), and book, move or cancel the appointment",
+            entity=("appointment", row.id),
+            saga_id=row.saga_id,
+            uid=row.uid,
+        )
+
+    def _difference(self, row: Row[Any], booking: Booking) -> str | None:
+        """Return in a word how a booking differs from what its appointment says, None if it does not.
+
+        A host who is none of our staff is no difference: there is nobody to be assigned.
+        """
+        host = booking.hosts[0].id if booking.hosts else None
+        differences = {
+            "moved": booking.rescheduled_to_uid is not None,
+            str(booking.status): booking.status in GONE,
+            "other start": booking.start != row.starts_at,
+            "other end": booking.end != row.ends_at,
+            "confirmed": booking.status == BookingStatus.ACCEPTED and row.status == "pending",
+            "other host": self._staff.get(host or 0, row.staff_id) != row.staff_id,
+            f"left {row.calcom_sync_status} by {row.saga_id}": row.calcom_sync_status != "synced",
+        }
+        return next((word for word, differs in differences.items() if differs), None)
+
+    def _follow(self, appointment_id: int, booking: Booking, seen: str) -> SagaHandle:
+        """Return the saga that follows, started now unless it was before: once for each state of the booking.
 
         One that has given up, as it does after half a minute of looks that fail, is started again.
         """
@@ -227,7 +281,7 @@ class Reconciliation:
             key = f"reconcile:{booking.uid}:{changed}:{seen}:{earlier}"
             handle = self._engine.enqueue(AppointmentFollowSaga, hint, idempotency_key=key)
             if handle.created or handle.status() is not SagaState.COMPENSATED:
-                return handle.created
+                return handle
             earlier += 1
 
     # --- what both share ---
@@ -236,7 +290,7 @@ class Reconciliation:
         changed = booking.updated_at or booking.created_at
         return changed is None or changed < self._window.now - QUIET
 
-    def _say(self, event: str, sentence: str, *, entity: tuple[str, int], saga_id: str | None, uid: str) -> bool:
+    def _say(self, event: str, sentence: str, *, entity: tuple[str, int], saga_id: str | None, uid: str | None) -> bool:
         kind, number = entity
         with self._engine.database.transaction() as connection:
             new = once_a_day(
@@ -269,17 +323,9 @@ def reconciling(client: Callable[[], CalcomClient]) -> Callable[[Engine, Any], S
     return body
 
 
-def _difference(row: Row[Any], booking: Booking) -> str | None:
-    """Return in a word how a booking differs from what its appointment says, None if it does not."""
-    if booking.rescheduled_to_uid is not None:
-        return "moved"
-    if booking.status in (BookingStatus.CANCELLED, BookingStatus.REJECTED):
-        return booking.status
-    if booking.start != row.starts_at:
-        return "other start"
-    if booking.status == BookingStatus.ACCEPTED and row.status == "pending":
-        return "confirmed"
-    return None
+def _hosts(bookings: Iterable[Booking]) -> list[dict[str, Any]]:
+    """Return who the bookings are with, each once."""
+    return list({host.id: {"id": host.id, "email": host.email} for one in bookings for host in one.hosts[:1]}.values())
 
 
 def _saga_of(booking: Booking) -> str | None:

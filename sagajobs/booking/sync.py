@@ -21,6 +21,7 @@ from sagajobs.booking.local import (
     is_in_work,
     mark_for_retry,
     mark_for_review,
+    mark_settled,
     read_appointment,
 )
 from sagajobs.booking.outside import CALCOM_RETRY, away
@@ -65,7 +66,7 @@ class AppointmentSyncSaga(BookingSaga):
 
     # --- the steps ---
 
-    @step
+    @step(needed=True)
     def lock_appointment(self, db: Session) -> dict[str, Any]:
         """Put on record how the appointment stands, and have it show that it is being changed (the seed's RC3).
 
@@ -183,10 +184,15 @@ class AppointmentSyncSaga(BookingSaga):
         }
 
     def note_review(self, db: Session) -> None:
-        """Have the appointment show that a person must look at it (the seed's third strategy)."""
-        if "lock_appointment" in self.results and not self.idle:
+        """Have the appointment, while it is out of step, show that a person must look (the seed's third strategy)."""
+        if self._is_out_of_step:
             mark_for_review(db, self._request.appointment_id)
             self._audit(db, "appointment.review_required")
+
+    def note_settled(self, db: Session, step: str | None) -> None:  # noqa: ARG002 - whatever it was about
+        """Have the appointment show that nobody is asked about it any more."""
+        if self._is_out_of_step:
+            mark_settled(db, self._request.appointment_id, self.id)
 
     @classmethod
     def public_status(cls, record: SagaRecord) -> str:
@@ -283,6 +289,12 @@ class AppointmentSyncSaga(BookingSaga):
     def idle(self) -> bool:
         """Tell whether there is nothing to do, as the first step has found."""
         return bool(self.results["lock_appointment"]["nothing_to_do"])
+
+    @property
+    def _is_out_of_step(self) -> bool:
+        """Tell whether the appointment shows that it is being changed, and not yet what came of it."""
+        begun = "lock_appointment" in self.results and not self.idle
+        return begun and "update_local" not in self.results
 
     @property
     def _request(self) -> Request:

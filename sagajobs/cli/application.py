@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from alembic.util import CommandError
 
 from sagajobs import migrations
 from sagajobs.errors import ConfigurationError
@@ -61,6 +60,31 @@ def engine() -> Engine:
     return found
 
 
+def load_kind(name: str) -> None:
+    """See to it that this process knows a kind of saga, if the workers do.
+
+    Raises:
+        ConfigurationError: a module that the workers import cannot be imported here; the message names it.
+    """
+    if name not in engine().kinds:
+        load_kinds()
+
+
+@cache
+def load_kinds() -> None:
+    """Import what the workers import, and with it an author's own sagas; raises as `load_kind`."""
+    loader = celery_app().loader
+    for module in loader.default_modules:
+        try:
+            loader.import_task_module(module)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise ConfigurationError(
+                f"module {module}, which `imports` of the Celery configuration names, cannot be imported ({said})"
+            ) from error
+    loader.import_default_modules()  # the above once more, and those that somebody has Celery discover
+
+
 def saga_enabled() -> Switch:
     """Return the switch that says whether the web application books with a saga."""
     found: Switch = _root().saga_enabled
@@ -68,15 +92,13 @@ def saga_enabled() -> Switch:
 
 
 def reachable_database() -> Database:
-    """Return the database, which answers but may have no tables; raises `ConfigurationError`."""
+    """Return the database, which answers; one given by URL may have no tables. Raises `ConfigurationError`."""
     check_reachable(settings(), "database")
     return engine().database
 
 
 def ready_database() -> Database:
     """Return the database with the tables of this version.
-
-    An embedded one is brought up to date on the way: its user has not chosen it, so he need not care for it.
 
     Raises:
         ConfigurationError: it does not answer, or somebody has to upgrade it first.
@@ -85,20 +107,5 @@ def ready_database() -> Database:
     revision = migrations.current(database.engine)
     if revision == migrations.head():
         return database
-    if settings().database_url is None:
-        upgrade(database)
-        return database
     state = "has no tables of sagajobs yet" if revision is None else f"is at revision {revision}"
     raise ConfigurationError(f"the database {state} and {migrations.head()} is needed; run: sagajobs db upgrade")
-
-
-def upgrade(database: Database) -> str:
-    """Bring a database up to date and return its revision.
-
-    Raises:
-        ConfigurationError: it was made by a newer version.
-    """
-    try:
-        return migrations.upgrade(database.engine)
-    except CommandError as error:
-        raise ConfigurationError(f"the database cannot be upgraded by this version: {error}") from None

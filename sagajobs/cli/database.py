@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sagajobs import migrations
-from sagajobs.cli.application import reachable_database, upgrade
+from sagajobs.cli.application import reachable_database
 
 
 @click.group()
@@ -21,7 +21,7 @@ def upgrade_command() -> None:
     """
     database = reachable_database()
     before = migrations.current(database.engine)
-    after = upgrade(database)
+    after = migrations.upgrade(database.engine)
     click.echo(f"already up to date: {after}" if before == after else f"upgraded to {after}")
 
 

@@ -8,7 +8,7 @@ import click
 
 from sagajobs.cli import queries
 from sagajobs.cli.application import ready_database
-from sagajobs.cli.output import json_option, print_json, print_table, span
+from sagajobs.cli.output import json_option, print_json, print_list, span
 from sagajobs.saga.states import SagaState
 
 STYLES = {
@@ -28,7 +28,8 @@ STYLES = {
 def list_sagas(*, state: str | None, name: str | None, limit: int, before: str | None, as_json: bool) -> None:
     """List sagas, the newest first.
 
-    STEP is the one in work, or the one that failed; ATTEMPTS the most that any step of the saga took.
+    STEP is the one in work, the one that failed or, of a saga in review, the one that a person is asked about; ATTEMPTS
+    the most that any step of the saga took.
     """
     with ready_database().reading() as connection:
         found = queries.saga_list(
@@ -41,8 +42,13 @@ def list_sagas(*, state: str | None, name: str | None, limit: int, before: str |
     if as_json:
         print_json([asdict(row) for row in found])
         return
-    print_table(
+    print_list(
         ("id", "kind", "state", "step", "age", "attempts"),
-        [(row.id, row.name, row.state, row.step or "-", span(row.age_seconds), str(row.attempts)) for row in found],
-        styles=[STYLES.get(row.state, "") for row in found],
+        [(row.id, row.name, _state(row), row.step or "-", span(row.age_seconds), str(row.attempts)) for row in found],
+        "no sagas",
+        styles=["" if row.abandoned else STYLES.get(row.state, "") for row in found],
     )
+
+
+def _state(row: queries.ListedSaga) -> str:
+    return f"{row.state}, abandoned" if row.abandoned else row.state

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
 from sagajobs.cli import queries
-from sagajobs.cli.application import engine, ready_database
-from sagajobs.cli.output import json_option, pairs, print_json
+from sagajobs.cli.application import engine, load_kind, ready_database
+from sagajobs.cli.output import cause, json_option, pairs, print_json
+from sagajobs.errors import RemedyRefused
 from sagajobs.saga.cases import Case, check_open
 from sagajobs.saga.explain import Explanation, Prospect
 from sagajobs.saga.rehearsal import Foreseen
+from sagajobs.saga.remedies import Remedy, refusal
 
 LONGEST_NUMBER = 7
 """Digits of a case's number: from eight characters on it is the beginning of a saga's id."""
+
+_TYPED = {
+    Remedy.MARK_DONE: "resolve --done REFERENCE",
+    Remedy.MARK_UNDONE: "resolve --undone",
+}
+"""Remedies that are typed otherwise than they are called in the history and in JSON."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -57,13 +66,16 @@ def signature(who: str | None, why: str | None) -> dict[str, str]:
 
 
 def saga_of(given: str) -> str:
-    """Return the id of the saga that an id, or its beginning, names."""
+    """Return the id of the saga that an id, or its beginning, names; its kind is known then, if the workers know it."""
     with ready_database().reading() as connection:
-        return queries.full_id(connection, given)
+        full = queries.full_id(connection, given)
+        name = queries.saga(connection, full)["name"]
+    load_kind(name)
+    return full
 
 
 def case_of(given: str) -> Case:
-    """Return the open case that a number names or, by a saga's id or its beginning, that saga's.
+    """Return the open case that a number names or, by a saga's id or its beginning, that saga's; see `saga_of`.
 
     Raises:
         CaseNotFound: there is none.
@@ -72,10 +84,33 @@ def case_of(given: str) -> Case:
     if given.isdecimal() and len(given) <= LONGEST_NUMBER:
         ready_database()
         found = engine().review.case(int(given))
+        load_kind(found.name)
     else:
         found = engine().review.of(saga_of(given))
     check_open(found)
     return found
+
+
+def typed(act: str) -> str:
+    """Return what is typed for a remedy, or for an act on a saga."""
+    return _TYPED.get(Remedy(act), act) if act in list(Remedy) else act
+
+
+@contextmanager
+def refused_as_typed(number: int, remedy: Remedy) -> Iterator[None]:
+    """Have a refusal within the block name remedies as they are typed.
+
+    Args:
+        number: of the case.
+        remedy: which one was asked for.
+    """
+    try:
+        yield
+    except RemedyRefused as error:
+        if not error.takes:
+            raise
+        takes = [typed(other) for other in error.takes]
+        raise RemedyRefused(refusal(number, typed(remedy), error.why, takes)) from error
 
 
 def print_done(document: Mapping[str, Any], line: str, *, as_json: bool) -> None:
@@ -103,6 +138,7 @@ def case_document(case: Case, *, private: bool) -> dict[str, Any]:
         "state": case.state,
         "step": case.step,
         "reason": case.reason,
+        "cause": _error(case).get("class"),
         "was": case.was,
         "urgent_at": case.urgent_at,
         "opened_at": case.opened_at,
@@ -125,6 +161,7 @@ def print_explanation(explanation: Explanation, *, private: bool, as_json: bool)
         "saga": f"{case.saga_id}, {case.name} (history: sagajobs sagas show {case.saga_id})",
         "reason": case.reason,
         "step": case.step or "-",
+        "cause": _cause(case, private=private),
         "was": case.was,
     }
     if private:
@@ -135,6 +172,20 @@ def print_explanation(explanation: Explanation, *, private: bool, as_json: bool)
     for prospect in explanation.prospects:
         click.echo()
         _echo(prospect)
+
+
+def _error(case: Case) -> Mapping[str, Any]:
+    """Return the error that a case is about, as on record; empty if it is about none."""
+    return case.evidence.get("error") or case.evidence.get("probe") or {}
+
+
+def _cause(case: Case, *, private: bool) -> str:
+    error = _error(case)
+    if not error:
+        return "-"
+    if private:
+        return cause(error)
+    return cause({"class": error.get("class")}) + (" (its message: --private)" if error.get("message") else "")
 
 
 def prospect_document(prospect: Prospect) -> dict[str, Any]:
@@ -158,9 +209,9 @@ def prospect_document(prospect: Prospect) -> dict[str, Any]:
 
 def _echo(prospect: Prospect) -> None:
     if prospect.refused is not None:
-        click.echo(f"{prospect.act}: not here, {prospect.refused}")
+        click.echo(f"{typed(prospect.act)}: not here, {prospect.refused}")
         return
-    click.echo(f"{prospect.act}:")
+    click.echo(f"{typed(prospect.act)}:")
     for change in prospect.changes:
         click.echo(f"  {change}")
     for act in prospect.follows:

@@ -90,6 +90,22 @@ def moment(at: datetime | None) -> str:
     return "-" if at is None else at.isoformat(sep=" ", timespec="seconds")
 
 
+def print_list(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], nothing: str, *, styles: Sequence[str] = ()
+) -> None:
+    """Print rows as `print_table` does or, if there are none, say so in the words of `nothing`."""
+    if rows:
+        print_table(headings, rows, styles=styles)
+    else:
+        click.echo(nothing)
+
+
+def cause(error: Mapping[str, Any]) -> str:
+    """Say an error on record by its class; its message is there only if it may be shown."""
+    name = str(error.get("class", "?")).rpartition(".")[2]
+    return f"{name}: {error['message']}" if error.get("message") else name
+
+
 def pairs(value: Any) -> str:
     """Write JSON as a person reads it."""
     if value is None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, func, select, text, tuple_
+from sqlalchemy import Connection, RowMapping, case, func, select, text, tuple_
 
 from sagajobs.errors import InvalidInput, SagaNotFound
-from sagajobs.saga.schema import saga_steps, sagas
+from sagajobs.saga.schema import review_cases, saga_steps, sagas
 from sagajobs.saga.states import ENDED, SagaState
 
 PREFIX_LENGTH = 8
@@ -27,6 +27,15 @@ _SHOWN_STEP = (
 )
 """The step in work, or the next one that will be."""
 
+_ASKED_STEP = (
+    select(review_cases.c.step)
+    .where(review_cases.c.saga_id == sagas.c.id)
+    .order_by(review_cases.c.closed_at.is_not(None), review_cases.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+"""The step that a person is, or was last, asked about."""
+
 _ATTEMPTS = (
     select(func.max(saga_steps.c.attempts)).where(saga_steps.c.saga_id == sagas.c.id).correlate(sagas).scalar_subquery()
 )
@@ -37,7 +46,9 @@ class ListedSaga:
     """A saga in a list.
 
     Attributes:
-        step: the one that failed, or the one in work; None for a saga that went well.
+        step: the one that a person is asked about, the one that failed, or the one in work; None for a saga that went
+            well.
+        ended_at: when it ended; one in manual review that has ended was abandoned.
         attempts: the most that any of its steps took.
     """
 
@@ -46,8 +57,14 @@ class ListedSaga:
     state: SagaState
     step: str | None
     created_at: datetime
+    ended_at: datetime | None
     age_seconds: float
     attempts: int
+
+    @property
+    def abandoned(self) -> bool:
+        """Somebody has left it as it was: it is in nobody's queue any more."""
+        return self.state is SagaState.MANUAL_REVIEW_REQUIRED and self.ended_at is not None
 
 
 def saga_list(
@@ -67,9 +84,11 @@ def saga_list(
         sagas.c.name,
         sagas.c.state,
         sagas.c.created_at,
+        sagas.c.ended_at,
         _AGE.label("age_seconds"),
         sagas.c.error["step"].astext.label("failed_step"),
         _SHOWN_STEP.label("step"),
+        case((sagas.c.state == SagaState.MANUAL_REVIEW_REQUIRED, _ASKED_STEP)).label("asked_step"),
         _ATTEMPTS.label("attempts"),
     )
     if state is not None:
@@ -86,8 +105,9 @@ def saga_list(
             id=str(row.id),
             name=row.name,
             state=SagaState(row.state),
-            step=row.failed_step or (None if row.state in ENDED else row.step),
+            step=row.asked_step or row.failed_step or (None if row.state in ENDED else row.step),
             created_at=row.created_at,
+            ended_at=row.ended_at,
             age_seconds=float(row.age_seconds),
             attempts=row.attempts,
         )

@@ -7,8 +7,17 @@ from typing import Any
 import click
 
 from sagajobs.cli.application import engine, ready_database
-from sagajobs.cli.operator import acting, case_document, case_of, print_done, print_explanation, signature
-from sagajobs.cli.output import json_option, print_json, print_table, span
+from sagajobs.cli.operator import (
+    acting,
+    case_document,
+    case_of,
+    print_done,
+    print_explanation,
+    refused_as_typed,
+    signature,
+    typed,
+)
+from sagajobs.cli.output import json_option, print_json, print_list, span
 from sagajobs.saga.explain import explain as explain_case
 from sagajobs.saga.remedies import Remedy
 from sagajobs.saga.statements import URGENT_BEFORE
@@ -29,7 +38,7 @@ def review(*, limit: int, as_json: bool) -> None:
     if as_json:
         print_json([case_document(case, private=False) for case in found])
         return
-    print_table(
+    print_list(
         ("case", "saga", "kind", "step", "reason", "for", "needed in"),
         [
             (
@@ -43,6 +52,7 @@ def review(*, limit: int, as_json: bool) -> None:
             )
             for case in found
         ],
+        "nothing waits for a person",
         styles=["bold red" if (case.urgent_in or URGENT_BEFORE) < URGENT_BEFORE else "" for case in found],
     )
 
@@ -124,12 +134,13 @@ def _settle(
 ) -> None:
     signed = {} if dry_run else signature(who, why)
     number = case_of(given).number
-    if dry_run:
-        said = explain_case(engine(), number, only=remedy, reference=reference, private=private)
-        print_explanation(said, private=private, as_json=as_json)
-        return
-    more = {} if reference is None else {"reference": reference}
-    settled = getattr(engine().review, remedy)(number, **more, **signed)
+    with refused_as_typed(number, remedy):
+        if dry_run:
+            said = explain_case(engine(), number, only=remedy, reference=reference, private=private)
+            print_explanation(said, private=private, as_json=as_json)
+            return
+        more = {} if reference is None else {"reference": reference}
+        settled = getattr(engine().review, remedy)(number, **more, **signed)
     document = {
         "case": settled.case,
         "saga": settled.saga_id,
@@ -137,5 +148,6 @@ def _settle(
         "state": settled.state,
         "who": settled.who,
     }
-    line = f"case {settled.case} settled by {settled.who}: {remedy}; saga {settled.saga_id} is {settled.state}"
+    now = "abandoned" if remedy is Remedy.ABANDON else settled.state
+    line = f"case {settled.case} settled by {settled.who}: {typed(remedy)}; saga {settled.saga_id} is {now}"
     print_done(document, line, as_json=as_json)

@@ -6,15 +6,36 @@ import click
 
 from sagajobs.calcom.simulator import DEFAULT_API_KEY, serve
 
+_FAULTS = """
+To have the next booking made and its answer lost:
 
-@click.command()
+\b
+    curl -d '{"operation": "create", "kind": "timeout", "when": "after", "count": 1}' \\
+        http://127.0.0.1:PORT/_simulator/faults
+
+\b
+operation    create, get, list, cancel, reschedule, confirm, decline, reassign,
+             location, guests, slots, …, or any
+kind         timeout, drop, http_500, http_503, http_524, rate_limit, slow,
+             malformed
+when         before (nothing is done) or after it is done; before, if not said
+count        so many calls go wrong; or
+probability  each call goes wrong with this chance (0 to 1), repeatably with a seed
+seconds      how long slow, timeout and rate_limit last
+
+GET on the same address shows the faults in force and all that a fault may say; DELETE ends them all. Beside it:
+/_simulator/ledger shows all bookings with their history, POST /_simulator/reset forgets everything.
+"""
+"""What stands below the options: how to make Cal.com fail."""
+
+
+@click.command(epilog=_FAULTS)
 @click.option("--port", type=click.IntRange(0, 65535), required=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def simulator(port: int, host: str) -> None:
     """Run a Cal.com simulator until Ctrl-C.
 
-    It forgets its bookings when it ends. Whoever reaches it may set faults (see /_simulator/faults): keep it on
-    loopback.
+    It forgets its bookings when it ends. Whoever reaches it may set faults: keep it on loopback.
     """
 
     def ready(url: str) -> None:

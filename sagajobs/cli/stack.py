@@ -1,7 +1,7 @@
 """The stack: which programs make up a running system, in which order they start, and when each is ready.
 
-Servers first (`prepare`), then the worker, beat and Flower as children of a `Supervisor`. The children are told by
-their environment where the servers are, so that all of them mean the same ones.
+Servers first (`prepare`), then the worker, beat, Flower and the receiver of webhooks as children of a `Supervisor`.
+The children are told by their environment where the servers are, so that all of them mean the same ones.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 
 import requests
+from pydantic import SecretStr
 
+from sagajobs import migrations
 from sagajobs.cli import application
 from sagajobs.errors import ConfigurationError
 from sagajobs.runtime.child import python_executable
@@ -61,7 +64,7 @@ class Stack:
         """
         self.log("").parent.mkdir(mode=0o700, exist_ok=True)
         found = check_reachable(application.settings())
-        application.upgrade(application.engine().database)
+        migrations.upgrade(application.engine().database.engine)
         return found
 
     @cached_property
@@ -120,16 +123,38 @@ class Stack:
         argv = _celery("flower", f"--address={LOOPBACK}", f"--port={port}")
         return self._program("flower", argv, answers)
 
+    def webhooks(self, port: int, secret: SecretStr) -> Program:
+        """Return the receiver of webhooks, on loopback only: ready when it answers, that it wants another method."""
+
+        def answers() -> bool:
+            try:
+                status = requests.get(f"http://{LOOPBACK}:{port}/", timeout=_PATIENCE).status_code
+            except requests.RequestException:
+                return False
+            return status == HTTPStatus.METHOD_NOT_ALLOWED
+
+        argv = [python_executable(), "-P", "-m", "sagajobs.cli", "webhooks", f"--host={LOOPBACK}", f"--port={port}"]
+        told = {variable_of("calcom_webhook_secret"): secret.get_secret_value()}
+        return self._program("webhooks", argv, answers, env=told)
+
     def log(self, name: str) -> Path:
         """Return the file that a program's output goes to."""
         return self.home / "logs" / f"{name}.log"
 
-    def _program(self, name: str, argv: list[str], ready: Callable[[], bool], *, grace: float = 10.0) -> Program:
+    def _program(
+        self,
+        name: str,
+        argv: list[str],
+        ready: Callable[[], bool],
+        *,
+        grace: float = 10.0,
+        env: Mapping[str, str] | None = None,
+    ) -> Program:
         return Program(
             name=name,
             argv=argv,
             log=self.log(name),
-            env=self.environment,
+            env={**self.environment, **(env or {})},
             ready=ready,
             restarts=_RESTARTS,
             grace=grace,
@@ -150,9 +175,9 @@ def flower_url(port: int) -> str:
     return f"http://{LOOPBACK}:{port}"
 
 
-def free_flower_port() -> int:
-    """Return Flower's own port, or the next free one above it."""
-    for port in range(FLOWER_PORT, FLOWER_PORT + _PORTS_TRIED):
+def free_port(first: int, what: str) -> int:
+    """Return a port, or the next free one above it; `what` it is for, should there be none."""
+    for port in range(first, first + _PORTS_TRIED):
         with closing(socket.socket()) as probe:
             # As the server will do it: a connection of before that is still in TIME_WAIT does not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -161,7 +186,12 @@ def free_flower_port() -> int:
             except OSError:
                 continue
             return port
-    raise ConfigurationError(f"no port for Flower: {FLOWER_PORT} to {FLOWER_PORT + _PORTS_TRIED - 1} are all taken")
+    raise ConfigurationError(f"no port for {what}: {first} to {first + _PORTS_TRIED - 1} are all taken")
+
+
+def free_flower_port() -> int:
+    """Return Flower's own port, or the next free one above it."""
+    return free_port(FLOWER_PORT, "Flower")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sagajobs.cli.application import engine, ready_database, settings
+from sagajobs.cli.application import engine, load_kinds, ready_database, settings
 from sagajobs.cli.output import json_option, print_json, print_table, span
 from sagajobs.runtime.reachability import check_reachable
 from sagajobs.saga.sweeps import Sweep, run
@@ -22,6 +22,7 @@ def sweep(*, names: tuple[str, ...], every: bool, as_json: bool) -> None:
     """
     chosen = _chosen(names, every=every)
     ready_database()
+    load_kinds()  # a saga of a kind that is not known is handed to a person
     if any(one.publishes for one in chosen):
         # A hint without a broker would be counted and lost, with a line in the log only.
         check_reachable(settings(), "broker")

@@ -9,9 +9,9 @@ import click
 from sqlalchemy import RowMapping
 
 from sagajobs.cli import queries
-from sagajobs.cli.application import engine, ready_database
-from sagajobs.cli.output import json_option, moment, pairs, print_json, print_table, span
-from sagajobs.saga import SagaHandle, StepState
+from sagajobs.cli.application import engine, load_kind, ready_database
+from sagajobs.cli.output import cause, json_option, moment, pairs, print_json, print_table, span
+from sagajobs.saga import SagaHandle, SagaState, StepState
 
 _PRIVATE_DETAIL = ("who", "why", "reference")
 """What is shown of an operator's act with `--private` only: he may have named a customer."""
@@ -39,6 +39,7 @@ def show(*, saga_id: str, private: bool, as_json: bool) -> None:
             private=private,
         )
     # What a customer may be told is the saga's own word, which only its class knows.
+    load_kind(document["name"])
     document["public_status"] = SagaHandle(full, engine=engine()).public_status()
     if as_json:
         print_json(document)
@@ -96,7 +97,7 @@ def _print(document: dict[str, Any], *, private: bool) -> None:
                 str(step["attempts"]),
                 str(step["undo_attempts"]),
                 span(step["seconds"]),
-                _describe(step["error"]),
+                cause(step["error"]) if step["error"] else "-",
                 _waiting(step),
             )
             for step in document["steps"]
@@ -124,6 +125,8 @@ def _print(document: dict[str, Any], *, private: bool) -> None:
 
 def _header(document: dict[str, Any], *, private: bool) -> list[str]:
     state = document["state"] + (f" (was {document['paused_from']})" if document["paused_from"] else "")
+    if document["state"] == SagaState.MANUAL_REVIEW_REQUIRED and document["ended_at"]:
+        state += ", abandoned"
     ago = span((document["now"] - document["created_at"]).total_seconds())
     facts = {
         "saga": document["id"],
@@ -135,7 +138,9 @@ def _header(document: dict[str, Any], *, private: bool) -> list[str]:
         "useful until": moment(document["useful_until"]),
     }
     if document["error"]:
-        facts["turned round by"] = f"{document['error'].get('step')}: {_describe(document['error'])}"
+        # A cancel turns a saga round without a step that failed; past the pivot one that failed turns nothing round.
+        step = document["error"].get("step")
+        facts["because of"] = (f"{step}: " if step else "") + cause(document["error"])
     if document["next_at"]:
         facts["next look"] = f"in {span((document['next_at'] - document['now']).total_seconds())}"
     for review in document["reviews"]:
@@ -145,14 +150,6 @@ def _header(document: dict[str, Any], *, private: bool) -> list[str]:
         facts["input"] = pairs(document["input"])
     width = max(map(len, facts))
     return [f"{name.ljust(width)}  {value}" for name, value in facts.items()]
-
-
-def _describe(error: Mapping[str, Any] | None) -> str:
-    """Say an error by its class; its message is there only if it may be shown."""
-    if error is None:
-        return "-"
-    name = str(error.get("class", "?")).rpartition(".")[2]
-    return f"{name}: {error['message']}" if error.get("message") else name
 
 
 def _waiting(step: Mapping[str, Any]) -> str:

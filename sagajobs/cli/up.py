@@ -8,8 +8,10 @@ import click
 
 from sagajobs.cli import application
 from sagajobs.cli.output import aligned
+from sagajobs.cli.receiver import PORT, Receiver
 from sagajobs.cli.stack import Stack, flower_url, free_flower_port, only_one
 from sagajobs.runtime.processes import Death, Supervisor, Terminated
+from sagajobs.runtime.settings import variable_of
 from sagajobs.runtime.urls import redact
 
 _REVIVE_EVERY = 5.0
@@ -26,20 +28,29 @@ Ctrl-C stops everything."""
 
 
 @click.command()
-def up() -> None:
+@click.option(
+    "--webhooks-port",
+    type=click.IntRange(1, 65535),
+    help=f"Port for Cal.com's webhooks, on loopback.  [default: {PORT}, or the next free one]",
+)
+def up(webhooks_port: int | None) -> None:
     """Run the whole stack in the foreground until Ctrl-C.
 
     Servers that are set by URL are checked; where none is set, an embedded one is started. Then come the tables, a
-    worker, beat, and Flower (on loopback only). One that dies is started again. Logs are in SAGAJOBS_HOME/logs.
+    worker, beat, Flower (on loopback only), and the receiver of Cal.com's webhooks, if SAGAJOBS_CALCOM_WEBHOOK_SECRET
+    is set: as `sagajobs webhooks`, it is to be put behind whatever speaks HTTPS for you. The embedded simulator needs
+    no secret to be set, and sends its webhooks there by itself. One that dies is started again. Logs are in
+    SAGAJOBS_HOME/logs.
     """
     home = application.settings().home
     # The supervisor's own warning would say the same once more.
     logging.getLogger("sagajobs.runtime.processes").addHandler(logging.NullHandler())
     try:
         with Supervisor(on_death=_mourn) as supervisor, only_one(home / "up.lock", "sagajobs up"):
-            _start(supervisor, Stack(home))
+            receiver = Receiver.planned(webhooks_port)
+            _start(supervisor, Stack(home), receiver)
             click.echo(_NEXT)
-            death = _watch(supervisor)
+            death = _watch(supervisor, receiver)
     except (KeyboardInterrupt, Terminated):
         click.echo("stopped")
         return
@@ -50,7 +61,7 @@ def _mourn(death: Death) -> None:
     click.echo(f"{death}")
 
 
-def _start(supervisor: Supervisor, stack: Stack) -> None:
+def _start(supervisor: Supervisor, stack: Stack, receiver: Receiver | None) -> None:
     found = stack.prepare()
     servers, settings = application.servers(), application.settings()
     calcom = "simulator" if settings.uses_simulator else found["calcom"]
@@ -64,15 +75,24 @@ def _start(supervisor: Supervisor, stack: Stack) -> None:
     ):
         click.echo(line)
     port = free_flower_port()
-    for program in (stack.worker(), stack.beat(), stack.flower(port)):
+    programs = [stack.worker(), stack.beat(), stack.flower(port)]
+    if receiver is not None:
+        programs.append(stack.webhooks(receiver.port, receiver.secret))
+    for program in programs:
         pid = supervisor.start(program)
         click.echo(f"{program.name} is ready (pid {pid})")
     click.echo(f"Flower is at {flower_url(port)}")
+    if receiver is None:
+        click.echo(f"webhooks are not received, as {variable_of('calcom_webhook_secret')} is not set")
+    else:
+        click.echo(f"webhooks are received at {receiver.url}")
 
 
-def _watch(supervisor: Supervisor) -> Death:
-    """Wait until a child is given up; see to the embedded servers meanwhile."""
+def _watch(supervisor: Supervisor, receiver: Receiver | None) -> Death:
+    """Wait until a child is given up; see to the embedded servers meanwhile, and that the simulator sends webhooks."""
     while True:
+        if receiver is not None and receiver.simulated:
+            receiver.subscribe()
         death = supervisor.wait(timeout=_REVIVE_EVERY)
         if death is not None:
             return death

@@ -8,7 +8,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
+
+from sagajobs.errors import ConfigurationError
 
 _LOCK = 0x5A6A0B5
 """Key of the advisory lock that lets two upgrades wait for each other instead of colliding."""
@@ -33,8 +36,15 @@ def current(engine: Engine) -> str | None:
 
 
 def upgrade(engine: Engine) -> str:
-    """Bring a database up to the newest revision, in one transaction, and return that revision."""
-    with engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        command.upgrade(_config(connection), "head")
+    """Bring a database up to the newest revision, in one transaction, and return that revision.
+
+    Raises:
+        ConfigurationError: it was made by a newer version.
+    """
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            command.upgrade(_config(connection), "head")
+    except CommandError as error:
+        raise ConfigurationError(f"the database cannot be upgraded by this version: {error}") from None
     return head()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -154,19 +155,27 @@ class Settings(BaseSettings):
         """Read and check the environment.
 
         Raises:
-            ConfigurationError: a value is wrong or a name is not known; one line for the first such problem.
+            ConfigurationError: values are wrong or names are not known; one line that says of each what to do.
         """
-        _refuse_mistakes(cls)
+        problems = list(_mistakes(cls))
         try:
             settings = cls()
         except ValidationError as error:
-            # Cut off from its cause, which holds the values: a traceback must not take them into a log.
-            raise ConfigurationError(_one_line(error)) from None
-        if settings.calcom_url is not None and settings.calcom_api_key is None:
-            raise ConfigurationError(
-                "SAGAJOBS_CALCOM_API_KEY: is missing while SAGAJOBS_CALCOM_URL is set; set it to the API key"
-            )
-        return settings
+            told = {problem.partition(":")[0] for problem in problems}
+            problems += [
+                f"{variable}: {what}"
+                for variable, what in map(_described, error.errors(include_url=False, include_input=False))
+                if variable not in told
+            ]
+        else:
+            if settings.calcom_url is not None and settings.calcom_api_key is None:
+                problems.append(
+                    "SAGAJOBS_CALCOM_API_KEY: is missing while SAGAJOBS_CALCOM_URL is set; set it to the API key"
+                )
+            if not problems:
+                return settings
+        # Outside the handler: its exception holds the values, which a traceback must not take into a log.
+        raise ConfigurationError("; and ".join(problems))
 
     @property
     def uses_simulator(self) -> bool:
@@ -208,25 +217,23 @@ def _text(name: str, value: Any) -> str:
     return redact(value) if name.endswith("_url") else str(value)
 
 
-def _refuse_mistakes(kind: type[Settings]) -> None:
+def _mistakes(kind: type[Settings]) -> Iterator[str]:
+    """Say what is wrong with the names, and with those that have no value."""
     known = [variable_of(name) for name in kind.model_fields]
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]
-            raise ConfigurationError(f"{name}: no setting has this name; did you mean {nearest}?")
+            yield f"{name}: no setting has this name; did you mean {nearest}?"
         if name.upper().startswith(PREFIX) and name.upper().endswith("_URL") and not os.environ[name].strip():
             # Somebody meant a server; taking it for "embedded" would send production's bookings into an empty database.
-            raise ConfigurationError(
-                f"{name}: is empty; set it to the server's URL, or remove it to use an embedded one"
-            )
+            yield f"{name}: is empty; set it to the server's URL, or remove it to use an embedded one"
 
 
-def _one_line(error: ValidationError) -> str:
-    """Say the first problem in one line, without the value: it may be a secret in the wrong place."""
-    problem = error.errors(include_url=False, include_input=False)[0]
+def _described(problem: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a problem of pydantic's as variable and advice, without the value: it may be a secret in a wrong place."""
     cause = problem.get("ctx", {}).get("error")
     variable = variable_of(str(problem["loc"][0]))
     if cause is not None and problem["type"] == "value_error":
-        return f"{variable}: {cause}"
+        return variable, str(cause)
     what = _KINDS.get(problem["type"]) or problem["msg"].removeprefix("Input should be ")
-    return f"{variable}: has to be {what}; correct it or remove it"
+    return variable, f"has to be {what}; correct it or remove it"

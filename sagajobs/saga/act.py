@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -11,19 +13,18 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from sagajobs.errors import ClaimLost
-from sagajobs.saga.declaration import Step
+from sagajobs.saga.declaration import LEASE_MARGIN, Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.faultpoints import Point, reached
 from sagajobs.saga.locks import Successor, release_locks
-from sagajobs.saga.policy import passes_by_itself
+from sagajobs.saga.noting import note
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.states import ENDED, FORWARD, SagaState, StepState, sources
 from sagajobs.saga.store import Event, Review, StepWrite, Store, Written
 
 if TYPE_CHECKING:
     from sagajobs.saga.executor import Executor
-
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Act:
         self.saga_id = saga_id
         self._successors: list[Successor] = []
         self._asks = False
+        self._begin_by = math.inf
 
     @property
     def key(self) -> str:
@@ -152,7 +154,8 @@ class Act:
         self._asks = review is not None
         # Paused in the same moment, it comes to that when it is resumed, and the case is open already.
         if review is not None and written.saga_state in (SagaState.MANUAL_REVIEW_REQUIRED, SagaState.PAUSED):
-            self._note_review(connection, saga)
+            restored = self.kind.restore(self.saga_id, saga.input, saga.results)
+            note(self.database, connection, self.saga_id, restored.note_review)
         return written
 
     @property
@@ -177,22 +180,6 @@ class Act:
             log.critical("saga %s: it is not known how urgent it is: %s", self.saga_id, type(error).__name__)
             return review
 
-    def _note_review(self, connection: Connection, record: SagaRecord) -> None:
-        """Let the saga's own tables show, in the same commit, that a person is asked.
-
-        The case is opened whatever becomes of that: its reason may well be that those tables take nothing any more.
-        """
-        saga = self.kind.restore(self.saga_id, record.input, record.results)
-        try:
-            with connection.begin_nested(), self.database.session(connection) as db:
-                saga.note_review(db)
-        except Exception as error:
-            if passes_by_itself(error):
-                raise
-            log.critical(
-                "saga %s: its own tables do not show that a person is asked: %s", self.saga_id, type(error).__name__
-            )
-
     def claim(
         self,
         connection: Connection,
@@ -207,9 +194,22 @@ class Act:
         Raises:
             ClaimLost: likewise, or the saga was paused or turned round since it was looked at: nothing may begin.
         """
+        self._begin_by = time.monotonic() + LEASE_MARGIN
         written = self.write(connection, saga, row, to, event, bump=True, **changes)
         if written.saga_state not in ({SagaState.COMPENSATING} if saga.state is SagaState.COMPENSATING else FORWARD):
             raise ClaimLost(f"saga {self.saga_id} is {written.saga_state} by now")
+
+    def check_time(self) -> None:
+        """Refuse to begin a call so long after the claim that the lease could end in the middle of it.
+
+        A worker that was frozen in between would reach out after others have looked, seen nothing and tried again. It
+        parks, and they settle the step as if it had died.
+
+        Raises:
+            ClaimLost: the time to begin is over.
+        """
+        if time.monotonic() > self._begin_by:
+            raise ClaimLost(f"saga {self.saga_id}: step {self.step.name} was claimed too long ago to begin now")
 
     def leaving(self, saga: SagaRecord, saga_to: SagaState) -> frozenset[SagaState]:
         """Return the states in which the saga itself follows the step into `saga_to`."""

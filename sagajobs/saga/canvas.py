@@ -17,7 +17,7 @@ from celery.exceptions import Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import DBAPIError
 
-from sagajobs.errors import SagaNotFound
+from sagajobs.errors import ConfigurationError, SagaNotFound
 from sagajobs.saga.act import Outcome, Verdict
 from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
@@ -210,6 +210,9 @@ def _leave_to_next(sweep: Sweep, error: Exception) -> None:
     if isinstance(error, DBAPIError):
         log.warning("sweep %s found no database (%s); the next one tries again", sweep.name, name)
         return
+    if isinstance(error, ConfigurationError):
+        log.error("sweep %s: %s", sweep.name, error)
+        return
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s in sweep %s; the next one tries again\n%s", name, sweep.name, frames)
 
@@ -234,6 +237,9 @@ def _give_back(task: Task, saga_id: str, error: Exception) -> NoReturn:
     name = type(error).__name__
     if isinstance(error, SagaNotFound):
         raise StepFailed(f"{task.name}: there is no saga {saga_id} in this database") from None
+    if isinstance(error, ConfigurationError):
+        log.error("%s: %s", task.name, error)
+        raise Retry(f"saga {saga_id}: {name}") from None
     if isinstance(error, (DBAPIError, SoftTimeLimitExceeded)):
         log.warning("%s (%s): saga %s is left to the sweep", name, task.name, saga_id)
         raise Retry(f"saga {saga_id}: {name}") from None

@@ -174,8 +174,8 @@ def _irrevocable(record: SagaRecord, kind: type[Saga], name: str) -> bool:
     glance = record.steps[name]
     done = glance.state in (StepState.DONE, StepState.UNKNOWN)
     at_work = glance.state is StepState.RUNNING and step.external
-    waits_in_doubt = glance.state is StepState.WAITING and glance.in_doubt
-    stands = done or at_work or waits_in_doubt
+    in_doubt = glance.state in (StepState.WAITING, StepState.FAILED) and glance.in_doubt
+    stands = done or at_work or in_doubt
     return stands and (step.pivot or step.after_pivot)
 
 

@@ -12,6 +12,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.orm import Session
 
+from sagajobs.saga.missing import tell_of_missing_tables
 from sagajobs.saga.presence import Presence
 
 IDLE_IN_TRANSACTION = 60
@@ -54,7 +55,7 @@ class Database:
 
     def _create(self) -> Engine:
         idle = int(self._idle_in_transaction * 1000)
-        return create_engine(
+        engine = create_engine(
             self._url(),
             pool_size=self._pool_size,
             max_overflow=20,
@@ -69,6 +70,8 @@ class Database:
                 "keepalives_count": 3,
             },
         )
+        tell_of_missing_tables(engine)
+        return engine
 
     def _detached(self) -> Any:
         """Return a connection (psycopg2) that the pool does not know any more."""

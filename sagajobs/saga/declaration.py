@@ -130,6 +130,8 @@ class Step:
         irreversible: it has no undo, on purpose.
         idempotent: an external step that may be repeated blindly, so that it needs no probe.
         pivot: past it the saga only goes forward.
+        needed: later steps cannot do without its result: nobody may skip it, nor say that it was done where `by_hand`
+            cannot make the result.
         when: predicate over the saga; false, the step is skipped.
         adopt: predicate over the saga; true, its effect may exist already when the saga starts.
         timeout: seconds that one attempt may take.
@@ -151,6 +153,7 @@ class Step:
     irreversible: bool = False
     idempotent: bool = False
     pivot: bool = False
+    needed: bool = False
     when: Predicate | None = None
     adopt: Predicate | None = None
     timeout: float = DEFAULT_TIMEOUT
@@ -309,6 +312,7 @@ def step(
     irreversible: bool = False,
     idempotent: bool = False,
     pivot: bool = False,
+    needed: bool = False,
     when: Predicate | None = None,
     adopt: Predicate | None = None,
     timeout: float = DEFAULT_TIMEOUT,
@@ -337,6 +341,7 @@ _OPTIONS = (
     "irreversible",
     "idempotent",
     "pivot",
+    "needed",
     "when",
     "adopt",
     "timeout",

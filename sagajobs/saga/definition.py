@@ -120,6 +120,18 @@ class Saga(metaclass=_SagaType):
         Not called where the code could not take the saga up. Should it fail, the case is opened all the same.
         """
 
+    def note_settled(self, db: Session, step: str | None) -> None:
+        """Write what those tables are to show when nobody is asked any more, in the commit that closes the case.
+
+        It comes after the remedy's own local writes; what the saga does next, its steps write. They need not write
+        anything: it may have been abandoned, or goes on without the step that would have. Not called where the code
+        cannot take the saga up. Should it fail, the case is closed all the same.
+
+        Args:
+            db: the session of that transaction.
+            step: name of the step that the case was about, None if it was about none.
+        """
+
     @classmethod
     def conditions(cls) -> Mapping[str, Any]:
         """Return what is to be on record with every retry: the outside world's state, to learn from later."""

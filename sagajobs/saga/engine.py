@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from sagajobs.errors import (
@@ -32,6 +32,7 @@ from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
 from sagajobs.saga.handle import SagaHandle
 from sagajobs.saga.locks import Successor
+from sagajobs.saga.missing import tables_missing
 from sagajobs.saga.records import SagaRecord
 from sagajobs.saga.review import ReviewDesk
 from sagajobs.saga.states import FORWARD, SagaState, StepState
@@ -96,8 +97,11 @@ class Engine:
                 declaration how long a call takes.
 
         Raises:
-            DefinitionError: another saga has that name, or a time-out is for something that does not exist.
+            DefinitionError: it is no declared saga, another saga has that name, or a time-out is for something that
+                does not exist.
         """
+        if not hasattr(kind, "definition"):
+            raise DefinitionError(f"register takes a class that derives from Saga and declares steps, not {kind!r}")
         if self.kinds.setdefault(kind.name, kind) is not kind:
             raise DefinitionError(f"two saga classes are called {kind.name!r}: rename one")
         kind.engine, kind.services = self, services
@@ -123,7 +127,13 @@ class Engine:
 
         if session is not None:
             _check_session(session)
-            handle = self._start(kind, request, idempotency_key, session)
+            try:
+                handle = self._start(kind, request, idempotency_key, session)
+            except ProgrammingError as error:
+                missing = tables_missing(error.orig, session.get_bind().engine)
+                if missing is None:
+                    raise
+                raise missing from None
             if handle.created:
                 _after_commit(session, hint)
             return handle
@@ -314,7 +324,7 @@ class Engine:
             if record.error and "marking" in record.error:
                 failures[record.error["step"]] = "it could not be marked for retry"
             raise SagaCompensationException(
-                f"{what} needs manual review: see `sagajobs sagas show {record.id}`",
+                f"{what} needs manual review: see `sagajobs sagas explain {record.id}`",
                 saga_id=record.id,
                 failed_step=failed,
                 completed_steps=completed,

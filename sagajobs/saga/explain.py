@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sagajobs.saga import control, remedies
 from sagajobs.saga.cases import Case
+from sagajobs.saga.definition import Saga
 from sagajobs.saga.records import SagaRecord
 from sagajobs.saga.rehearsal import Foreseen, Rehearsal
 from sagajobs.saga.remedies import Remedy, Resolution, StepChange, Writes
@@ -149,20 +150,26 @@ def _after(record: SagaRecord, resolution: Resolution, result: object) -> SagaRe
 
 
 def _changes(opened: Opened, resolution: Resolution) -> Iterator[str]:
-    yield f"case {opened.case.number}: open → closed ({resolution.remedy})"
+    yield f"case {opened.case.number}: open → closed"
     for change in resolution.changes:
         yield _change(change)
     if resolution.writes is not None and opened.step is not None:
         undo = opened.step.undo
         note = opened.step.note if resolution.writes is Writes.RECORD else undo and undo.note
         if note is not None:
-            yield f"local: {(note.__doc__ or note.__name__).strip().partition(chr(10))[0]}"
+            yield f"local: {_first_line(note)}"
+    if resolution.ask_about is None and opened.kind is not None and opened.kind.note_settled is not Saga.note_settled:
+        yield f"local: {_first_line(opened.kind.note_settled)}"
     if resolution.remedy is Remedy.ABANDON:
         yield f"saga: stays {SagaState.MANUAL_REVIEW_REQUIRED}, for good; its locks are let go of"
     elif resolution.ask_about is not None:
         yield f"case: another one is opened, as step {resolution.ask_about} has failed meanwhile"
     else:
         yield f"saga: {SagaState.MANUAL_REVIEW_REQUIRED} → {resolution.to}"
+
+
+def _first_line(method: Callable[..., Any]) -> str:
+    return (method.__doc__ or method.__name__).strip().partition("\n")[0]
 
 
 def _change(change: StepChange) -> str:

@@ -22,6 +22,9 @@ from sagajobs.saga.records import Look, SagaRecord, StepRecord
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import Review, describe_error, to_json
 
+CANNOT_TELL = "nothing can tell whether it happened"
+"""Why a person is asked about a step that may stand."""
+
 POLL_LOCK = 0.05
 """Seconds after which a caller that runs its saga itself asks again for a lock."""
 
@@ -126,7 +129,12 @@ class Forward(Degrade):
         return self._done(connection, record, row, output, attempt)
 
     def call(self, saga: Saga, record: SagaRecord, row: StepRecord) -> Outcome:
-        """Make a claimed external step's call, with no transaction open, and record what came of it."""
+        """Make a claimed external step's call, with no transaction open, and record what came of it.
+
+        Raises:
+            ClaimLost: likewise, or too much time has passed since the claim.
+        """
+        self.check_time()
         try:
             output = to_json(self.step.method(saga, self.key, *self.step.items))
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
@@ -244,12 +252,19 @@ class Forward(Degrade):
         attempt: int | None = None,
         cause: BaseException | None = None,
     ) -> Outcome:
-        """Record a failure for good: the saga goes on (optional), turns round, or, past the pivot, asks a person."""
+        """Record a failure for good: the saga goes on (optional), turns round, or asks a person.
+
+        A person is asked past the pivot, and where an attempt may stand that nothing could undo: of a saga called
+        compensated, nothing may stand that is not known to (SPEC G4).
+        """
         attempt = row.attempts if attempt is None else attempt
         undoing = saga.state is SagaState.COMPENSATING
         goes_on = self.step.optional or undoing
-        if error.get("in_doubt") and self.step.undo is not None and not undoing:
+        in_doubt = bool(error.get("in_doubt")) and not undoing
+        if in_doubt and self.step.undo is not None:
             return self._turn_in_doubt(connection, saga, row, error, attempt, cause)
+        if in_doubt and not goes_on and not self.step.after_pivot:
+            return self._ask_about(connection, saga, row, error, CANNOT_TELL, attempt=attempt, cause=cause)
         review = None
         if self.step.after_pivot and not goes_on:
             review = Review(reason="failed past the pivot", evidence={"error": dict(error)})
@@ -317,6 +332,20 @@ class Forward(Degrade):
         }
         if self.step.optional:
             return self.fail(connection, saga, row, error)
+        return self._ask_about(connection, saga, row, error, "every attempt died at work", attempt=row.attempts)
+
+    def _ask_about(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        error: Mapping[str, Any],
+        reason: str,
+        *,
+        attempt: int,
+        cause: BaseException | None = None,
+    ) -> Outcome:
+        """Ask a person about a step that failed and of which something may stand."""
         written = self.write(
             connection,
             saga,
@@ -324,16 +353,17 @@ class Forward(Degrade):
             StepState.FAILED,
             Lifecycle.STEP_FAILED,
             saga_to=SagaState.MANUAL_REVIEW_REQUIRED,
+            attempts=attempt,
             error=error,
             saga_error=error,
             detail={"error": error["class"]},
-            review=Review(reason="every attempt died at work", evidence={"error": error}),
+            review=Review(reason=reason, evidence={"error": dict(error)}),
         )
         if written.saga_state is SagaState.COMPENSATING:
             # Turned round by one beside it since we looked: undoing settles what may stand of a step left open.
             raise ClaimLost(f"saga {self.saga_id} is being undone by now")
-        self.commit(connection, Lifecycle.STEP_FAILED, row.attempts, written)
-        return Outcome(Verdict.END)
+        self.commit(connection, Lifecycle.STEP_FAILED, attempt, written)
+        return Outcome(Verdict.END, cause=cause)
 
     def _unrecordable(
         self, connection: Connection, saga: SagaRecord, row: StepRecord, output: Any, error: Exception

@@ -98,7 +98,8 @@ def next_undo(saga: SagaRecord, definition: Definition, has_undo: Callable[[Step
 
     What may still happen or may have happened comes first: it is the newest, and undoing what lies below it before
     its outcome is known could leave it standing alone. That includes a step that waits for its next attempt with the
-    earlier one in doubt, as only its result tells what there is to undo. Then the steps that are done, newest first.
+    earlier one in doubt, as only its result tells what there is to undo, or whether something stands that cannot be
+    undone; an optional one without an undo may stand or not. Then the steps that are done, newest first.
 
     Args:
         saga: what the table says.
@@ -110,7 +111,8 @@ def next_undo(saga: SagaRecord, definition: Definition, has_undo: Callable[[Step
     steps = saga.steps.values()
     for glance in sorted(steps, key=lambda step: -step.position):
         step = definition.step(glance.name)
-        if glance.state in open_ends or (glance.state is StepState.WAITING and glance.in_doubt and step.undo):
+        matters = step.undo is not None or not step.optional
+        if glance.state in open_ends or (glance.state is StepState.WAITING and glance.in_doubt and matters):
             return step
     for glance in sorted(steps, key=_age, reverse=True):
         step = definition.step(glance.name)

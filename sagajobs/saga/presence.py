@@ -48,9 +48,17 @@ _BACK = """
     UPDATE saga_owners SET missed_at = NULL, server_started = pg_postmaster_start_time() WHERE id = %(id)s RETURNING id
 """
 
-_HELD = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %(lock_class)s AND objid = %(id)s"
+_HELD = """
+    SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE l.locktype = 'advisory' AND l.classid = %(lock_class)s AND l.objid = %(id)s AND d.datname = current_database()
+"""
 
 _LEAVE = "DELETE FROM saga_owners WHERE id = %(id)s"
+
+
+def process_id(name: str) -> int:
+    """Return the process id within a presence's name, on the host that the name begins with."""
+    return int(name.rpartition(":")[2].partition("/")[0])
 
 
 class Presence:

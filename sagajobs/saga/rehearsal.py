@@ -97,7 +97,7 @@ class Rehearsal:
             if step is None:
                 return found
             glance = record.steps[step.name]
-            if glance.state in (StepState.RUNNING, StepState.UNKNOWN):
+            if glance.state in (StepState.WAITING, StepState.RUNNING, StepState.UNKNOWN):  # waiting: in doubt
                 if step.external:
                     return [*found, self._look(step)]  # what it sees decides what there is to undo
                 left = StepState.FAILED

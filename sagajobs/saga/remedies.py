@@ -7,9 +7,10 @@ no step                 the code cannot take   `retry`, by code that can
                         it up, or knows no
                         such saga
 a step that failed      attempts used up, by   `retry`; `mark_done`; `skip`, unless an attempt may stand;
-                        death or degradation;  `mark_undone` before the pivot: nothing of it stands, undo the rest
-                        past the pivot; what
-                        was to replace it
+                        death or degradation;  `mark_undone` before the pivot: nothing of it stands, undo the rest;
+                        in doubt and beyond    one whose result is `needed`: no `skip`, and `mark_done` only where
+                        undo; past the pivot;  the reference makes its result (`@step.by_hand`)
+                        what was to replace it
                         failed
 a step that may stand   nothing can tell       `retry`: look again; `mark_done`; `mark_undone`: before the pivot
                                                the rest is undone, past it the step is done again
@@ -27,7 +28,7 @@ Every remedy raises the fence of the steps it touches: a worker that comes back 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -155,9 +156,15 @@ def decide(situation: Situation, remedy: Remedy) -> Resolution:
     found = options(situation)
     if remedy not in found.resolutions:
         others = [str(known) for known in Remedy if known in found.resolutions]
-        listed = " or ".join((", ".join(others[:-1]), others[-1])) if len(others) > 1 else others[0]
-        raise RemedyRefused(f"case {situation.case} takes no {remedy}: {found.why}; it takes {listed}")
+        said = refusal(situation.case, remedy, found.why, others)
+        raise RemedyRefused(said, why=found.why, takes=others)
     return found.resolutions[remedy]
+
+
+def refusal(case: int, remedy: str, why: str, takes: Sequence[str]) -> str:
+    """Say in one line that a case does not take a remedy, why, and which it takes."""
+    listed = " or ".join((", ".join(takes[:-1]), takes[-1])) if len(takes) > 1 else takes[0]
+    return f"case {case} takes no {remedy}: {why}; it takes {listed}"
 
 
 def options(situation: Situation) -> Options:
@@ -197,12 +204,16 @@ def _failed(situation: Situation, glance: StepGlance, step: Step) -> tuple[list[
     name, was = glance.name, glance.state
     found = [
         _on(situation, Remedy.RETRY, StepChange(name, was, (StepState.WAITING,), fresh=True)),
-        _on(situation, Remedy.MARK_DONE, StepChange(name, was, (StepState.DONE,)), over=True, writes=Writes.RECORD),
     ]
     why = f"step {name} failed"
+    if _can_be_done_by_hand(step):
+        done = StepChange(name, was, (StepState.DONE,))
+        found.append(_on(situation, Remedy.MARK_DONE, done, over=True, writes=Writes.RECORD))
+    if step.needed:
+        why += ", and later steps cannot do without its result"
     if situation.in_doubt:
         why += ", and an earlier attempt may stand"
-    else:
+    elif not step.needed:
         found.append(_on(situation, Remedy.SKIP, StepChange(name, was, (StepState.SKIPPED,)), over=True))
     if step.after_pivot:
         why += ", and past the pivot nothing is undone"
@@ -214,21 +225,20 @@ def _failed(situation: Situation, glance: StepGlance, step: Step) -> tuple[list[
 def _in_doubt(situation: Situation, glance: StepGlance, step: Step) -> tuple[list[Resolution], str]:
     name, was = glance.name, glance.state
     look, done = StepChange(name, was, fresh=True), StepChange(name, was, (StepState.DONE,))
+    found = [_back(situation, Remedy.RETRY, look) if situation.backward else _on(situation, Remedy.RETRY, look)]
     if situation.backward:
-        found = [
-            _back(situation, Remedy.RETRY, look),
-            _back(situation, Remedy.MARK_DONE, done, writes=Writes.RECORD),
-        ]
-    else:
-        found = [
-            _on(situation, Remedy.RETRY, look),
-            _on(situation, Remedy.MARK_DONE, done, over=True, writes=Writes.RECORD),
-        ]
+        found.append(_back(situation, Remedy.MARK_DONE, done, writes=Writes.RECORD))
+    elif _can_be_done_by_hand(step):
+        found.append(_on(situation, Remedy.MARK_DONE, done, over=True, writes=Writes.RECORD))
     if step.after_pivot and not situation.backward:
         found.append(_on(situation, Remedy.MARK_UNDONE, StepChange(name, was, (StepState.WAITING,), fresh=True)))
     else:
         found.append(_unwind(situation, StepChange(name, was, (StepState.FAILED, StepState.UNDONE)), step))
     return found, f"step {name} may have happened, so say whether it did"
+
+
+def _can_be_done_by_hand(step: Step) -> bool:
+    return not step.needed or step.taker is not None
 
 
 def _unrecorded(situation: Situation, glance: StepGlance) -> tuple[list[Resolution], str]:

@@ -8,6 +8,7 @@ once the second one waits, finds the case closed, and is told by whom.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
@@ -19,6 +20,7 @@ from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.locks import Successor, release_locks
+from sagajobs.saga.noting import note
 from sagajobs.saga.operator import Signature, carry_on, next_look, signed
 from sagajobs.saga.records import SagaRecord
 from sagajobs.saga.remedies import Options, Remedy, Situation, Writes
@@ -234,6 +236,9 @@ class ReviewDesk:
                 self._write_locally(connection, opened, resolution.writes, result, receipt)
             settlement.move(resolution, next_in=next_look(self._engine))
             settlement.close(resolution, signature)
+            if opened.kind is not None and opened.situation.unknown is None and resolution.ask_about is None:
+                shown = partial(opened.restore().note_settled, step=opened.case.step)
+                note(self._database, connection, saga.id, shown)
             said = signature.detail(case=number, remedy=remedy, was=opened.case.was, now=resolution.to)
             detail = said if reference is None else {**said, "reference": reference}
             settlement.note(Lifecycle.REVIEW_CLOSED, opened.case.step, detail)

@@ -11,7 +11,7 @@ from sagajobs.saga.act import Outcome, Verdict, claimed
 from sagajobs.saga.declaration import Probe
 from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.faultpoints import Point, reached
-from sagajobs.saga.forward import Forward
+from sagajobs.saga.forward import CANNOT_TELL, Forward
 from sagajobs.saga.policy import DEFAULT_UNDO_RETRY, Failure
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.states import SagaState, StepState
@@ -136,7 +136,7 @@ class Settle(Forward):
             Lifecycle.STEP_UNKNOWN,
             saga_to=SagaState.MANUAL_REVIEW_REQUIRED,
             review=Review(
-                reason="nothing can tell whether it happened",
+                reason=CANNOT_TELL,
                 evidence={"error": row.error and dict(row.error), **evidence},
             ),
             said_attempt=row.attempts,

@@ -67,7 +67,8 @@ _HISTORY = text("""
 _ASK_AGAIN = text("""
     INSERT INTO review_cases (saga_id, step, reason, evidence, was, urgent_at)
     SELECT s.saga_id, s.name,
-        CASE WHEN CAST(s.error->>'in_doubt' AS boolean) THEN 'every attempt died at work'
+        CASE WHEN s.error->>'class' = 'AttemptsExhausted' THEN 'every attempt died at work'
+            WHEN CAST(s.error->>'in_doubt' AS boolean) THEN 'nothing can tell whether it happened'
             ELSE 'failed past the pivot' END,
         jsonb_build_object('error', s.error), 'running', c.urgent_at
     FROM review_cases c JOIN saga_steps s USING (saga_id) WHERE c.id = :case AND s.name = :step

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from sagajobs.errors import DefinitionError, InvalidInput
 from sagajobs.saga.declaration import Method, Step, Undo, base_and_item
+from sagajobs.saga.policy import RetryPolicy
 
 if TYPE_CHECKING:
     from sagajobs.saga.definition import Saga
@@ -213,37 +214,47 @@ def _check_step(where: str, step: Step) -> None:
 
 
 def _check_options(where: str, step: Step) -> None:
-    if step.timeout <= 0:
-        raise DefinitionError(f"{where}: a time-out is a positive number of seconds")
+    for timeout in (step.timeout, step.undo.timeout if step.undo else step.timeout):
+        _check_timeout(where, timeout)
+    for policy in (step.retry, *(part.retry for part in (step.undo, step.finder, step.degraded) if part)):
+        if not isinstance(policy, RetryPolicy):
+            raise DefinitionError(f"{where}: retry is a RetryPolicy, not {type(policy).__name__}")
     if step.optional and step.degraded:
         raise DefinitionError(f"{where}: an optional step may fail, so it needs no degradation; drop one of the two")
+    if step.needed and (step.optional or step.when):
+        raise DefinitionError(f"{where}: it may be left out, so that nothing can need its result; drop `needed`")
     if (step.hold or step.turn) and not step.external:
         raise DefinitionError(f"{where}: only what acts outside (external=True) has a reason for hold or turn")
 
 
+def _check_timeout(where: str, timeout: object) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise DefinitionError(f"{where}: a time-out is a positive number of seconds, not {timeout!r}")
+
+
 def _check_methods(where: str, step: Step) -> None:
-    items = 0 if step.each is None else 1
-    _check_arguments(where, step.method, 1 + items)
-    _check_arguments(where, step.note, 2 + items)
-    _check_arguments(where, step.taker, 1 + items)
+    items = () if step.each is None else ("number",)
+    _check_arguments(where, step.method, "key" if step.external else "db", *items)
+    _check_arguments(where, step.note, "db", "result", *items)
+    _check_arguments(where, step.taker, "reference", *items)
     if step.degraded is not None:
-        _check_arguments(where, step.degraded.mark, 2 + items)
+        _check_arguments(where, step.degraded.mark, "db", "error", *items)
     if step.finder is not None:
-        _check_arguments(where, step.finder.look, 1 + items)
+        _check_arguments(where, step.finder.look, "key", *items)
     if step.undo is not None:
-        _check_arguments(where, step.undo.method, 1 + items)
-        _check_arguments(where, step.undo.note, 2 + items)
+        _check_arguments(where, step.undo.method, "result" if step.external else "db", *items)
+        _check_arguments(where, step.undo.note, "db", "receipt", *items)
 
 
-def _check_arguments(where: str, method: Method | None, expected: int) -> None:
+def _check_arguments(where: str, method: Method | None, *expected: str) -> None:
     """Refuse a method that the engine could not call: found at import, not in the middle of an undo."""
     if method is None:
         return
     try:
-        inspect.signature(method).bind(*[None] * (expected + 1))
+        inspect.signature(method).bind(None, *expected)
     except TypeError:
-        plural = "argument" if expected == 1 else "arguments"
-        raise DefinitionError(f"{where}: {method.__name__} must take self and {expected} {plural}") from None
+        wanted = ", ".join(("self", *expected))
+        raise DefinitionError(f"{where}: {method.__name__} must take ({wanted})") from None
 
 
 def _digest(name: str, steps: tuple[Step, ...]) -> str:

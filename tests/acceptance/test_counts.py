@@ -138,8 +138,8 @@ COMPOSITE_QUERIES = {
     # The composite booking, the staff members' turns; of each segment the insert and the lock.
     "create_appointments": 1 + SEGMENTS + 2 * SEGMENTS,
     "book_segment": 2 * SEGMENTS,
-    # Of each segment whom it is, his turn; then once more whom, and the update.
-    "assign_staff": 4 * SEGMENTS,
+    # Who the hosts are; of each segment the turn, and the update.
+    "assign_staff": 1 + 2 * SEGMENTS,
 }
 
 

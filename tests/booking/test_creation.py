@@ -4,47 +4,19 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from sagajobs import AppointmentCreationSaga, SagaCompensationException, SagaException, SagaHandle, SagaNotFinished
+from sagajobs import AppointmentCreationSaga, SagaCompensationException, SagaException, SagaNotFinished
 from sagajobs.booking.outside import METADATA_KEY
-from sagajobs.saga import faultpoints
-from tests.support.sagas import reason, record
+from tests.support.creating import appointments, assert_undone, audit, customers, saga
+from tests.support.refusing import refusing
+from tests.support.sagas import reason, record, states
 from tests.support.waiting import wait_for
 
-
-@pytest.fixture(autouse=True)
-def _impatient(request, monkeypatch):
-    """Look for a booking less patiently than in earnest, except where patience is what is tested."""
-    if "patient" not in request.keywords:
-        step = AppointmentCreationSaga.definition.step("book_calcom")
-        monkeypatch.setattr(step, "finder", replace(step.finder, over=0.2))
-        monkeypatch.setattr(step, "retry", replace(step.retry, base=0.05, max_delay=0.2))
-
-
-def appointments(db) -> list:
-    return db.execute(text("SELECT * FROM appointments ORDER BY id")).all()
-
-
-def customers(db) -> int:
-    return db.execute(text("SELECT count(*) FROM customers")).scalar_one()
-
-
-def audit(db) -> list[str]:
-    return [row.action for row in db.execute(text("SELECT action FROM audit_log ORDER BY id"))]
-
-
-def saga(db) -> SagaHandle:
-    return SagaHandle(str(db.execute(text("SELECT id FROM sagas ORDER BY created_at DESC LIMIT 1")).scalar_one()))
-
-
-def steps(handle) -> dict[str, str]:
-    return {name: str(step.state) for name, step in handle.record().steps.items()}
-
+pytestmark = pytest.mark.usefixtures("impatient_creation")
 
 ALL_DONE = dict.fromkeys(["create_customer", "create_appointment", "book_calcom", "assign_staff"], "done")
 
@@ -56,7 +28,7 @@ def test_happy_path(booking, db, simulator, staff):
     assert handle.status() == "completed"
     assert handle.public_status() == "confirmed"
     assert handle.result() == made
-    assert steps(handle) == ALL_DONE
+    assert states(handle) == ALL_DONE
     assert (made.status, made.calcom_sync_status, made.staff_id) == ("scheduled", "synced", staff[0])
     (booked,) = simulator.ledger()
     assert booked["uid"] == made.calcom_v2_booking_id
@@ -111,7 +83,7 @@ def test_the_same_booking_twice_where_cal_com_wants_confirmation_is_refused_and_
 def test_nobody_matches_the_host_and_that_is_no_failure(booking, db):
     made = AppointmentCreationSaga.run(booking())
     assert made.staff_id is None
-    assert steps(saga(db)) == ALL_DONE
+    assert states(saga(db)) == ALL_DONE
     assert saga(db).record().results["assign_staff"]["reason"] == "no staff member matches Cal.com's host"
 
 
@@ -130,24 +102,11 @@ def test_staff_that_cannot_be_assigned_is_recorded_and_the_booking_stands(bookin
     made = AppointmentCreationSaga.run(request)
     assert made.staff_id is None
     assert saga(db).status() == "completed"
-    assert steps(saga(db)) == ALL_DONE | {"assign_staff": "failed"}
-
-
-def _undone(db, simulator, *, uid: bool) -> None:
-    """Assert what a booking leaves that was undone after its appointment was made."""
-    (row,) = appointments(db)
-    assert (row.status, row.calcom_sync_status) == ("failed", "cancelled")
-    assert row.deleted_at is not None
-    assert (row.calcom_v2_booking_id is not None) == uid
-    assert customers(db) == 1, "a customer stays known"
-    assert simulator.standing() == []
-    assert "appointment.deleted" in audit(db)
-    assert saga(db).status() == "compensated"
-    assert saga(db).public_status() == "cancelled"
+    assert states(saga(db)) == ALL_DONE | {"assign_staff": "failed"}
 
 
 def test_the_customer_cannot_be_created(booking, db, simulator, app_engine):
-    with _broken(app_engine, "customers"), pytest.raises(SagaException) as caught:
+    with refusing(app_engine, "customers"), pytest.raises(SagaException) as caught:
         AppointmentCreationSaga.run(booking())
     assert caught.value.failed_step == "create_customer"
     assert saga(db).status() == "compensated"
@@ -156,7 +115,7 @@ def test_the_customer_cannot_be_created(booking, db, simulator, app_engine):
 
 def test_the_appointment_cannot_be_created(booking, db, simulator, app_engine):
     """The seed's failure: the local insert fails (disk full), nothing must stay at Cal.com."""
-    with _broken(app_engine, "appointments"), pytest.raises(SagaException) as caught:
+    with refusing(app_engine, "appointments"), pytest.raises(SagaException) as caught:
         AppointmentCreationSaga.run(booking())
     assert (caught.value.failed_step, caught.value.completed_steps) == ("create_appointment", ("create_customer",))
     assert saga(db).status() == "compensated"
@@ -181,7 +140,7 @@ def test_the_slot_is_taken_at_cal_com(booking, db, simulator):
     assert reason(caught.value) == "SlotTaken"
     assert len(simulator.standing()) == 1
     simulator.reset()
-    _undone(db, simulator, uid=False)
+    assert_undone(db, simulator, uid=False)
 
 
 def test_cal_com_is_down_for_good(booking, db, simulator):
@@ -189,7 +148,7 @@ def test_cal_com_is_down_for_good(booking, db, simulator):
     with pytest.raises(SagaException):
         AppointmentCreationSaga.run(booking())
     assert simulator.ledger() == []
-    _undone(db, simulator, uid=False)
+    assert_undone(db, simulator, uid=False)
 
 
 @pytest.mark.parametrize("kind", ["timeout", "drop", "http_500", "http_524", "malformed"])
@@ -228,12 +187,12 @@ def test_a_replica_that_lags_does_not_make_us_book_twice(booking, db, simulator)
 def test_the_booking_is_made_and_our_tables_refuse_it(booking, db, simulator, app_engine):
     """The seed's orphan: booked at Cal.com, and the local record fails for good. It is cancelled there."""
     refused = "UPDATE OF calcom_v2_booking_id"
-    with _broken(app_engine, "appointments", refused), pytest.raises(SagaException) as caught:
+    with refusing(app_engine, "appointments", refused), pytest.raises(SagaException) as caught:
         AppointmentCreationSaga.run(booking())
     assert caught.value.failed_step == "book_calcom"
     (booked,) = simulator.ledger()
     assert booked["status"] == "cancelled"
-    _undone(db, simulator, uid=False)
+    assert_undone(db, simulator, uid=False)
 
 
 def test_a_caller_waits_so_long_and_the_workers_carry_on(booking, db, simulator, app_engine, worker):
@@ -248,7 +207,7 @@ def test_cancelling_at_cal_com_is_refused_first_and_done_then(booking, db, simul
         simulator.fault("cancel", "http_500", "after", count=1)
         with pytest.raises(SagaException):
             AppointmentCreationSaga.run(booking())
-    _undone(db, simulator, uid=True)
+    assert_undone(db, simulator, uid=True)
 
 
 def test_cancelling_at_cal_com_fails_for_good_and_a_person_is_asked(booking, db, simulator, app_engine, monkeypatch):
@@ -268,93 +227,6 @@ def test_cancelling_at_cal_com_fails_for_good_and_a_person_is_asked(booking, db,
     assert case.reason == "an undo failed"
     assert case.urgent_at == row.starts_at, "the nearest appointment is the most urgent"
     assert len(simulator.standing()) == 1
-
-
-# --- adoption: a phone agent has booked at Cal.com already ---
-
-
-def _booked_by_phone(simulator, request) -> str:
-    booked = simulator.book(
-        event_type_id=request["event_type_id"],
-        start=request["start"].isoformat(),
-        email=request["customer"]["email"],
-    )
-    return booked["uid"]
-
-
-def test_a_booking_that_was_brought_along_is_adopted(booking, db, simulator, staff):
-    request = booking()
-    uid = _booked_by_phone(simulator, request)
-    made = AppointmentCreationSaga.run(request | {"calcom_booking_uid": uid})
-    assert (made.calcom_v2_booking_id, made.status, made.staff_id) == (uid, "scheduled", staff[0])
-    assert len(simulator.ledger()) == 1
-    assert saga(db).record().results["book_calcom"]["adopted"] is True
-
-
-@pytest.mark.parametrize("table", ["customers", "appointments"])
-def test_a_booking_that_was_brought_along_is_cancelled_when_the_local_part_fails(
-    booking, db, simulator, app_engine, table
-):
-    request = booking()
-    uid = _booked_by_phone(simulator, request)
-    with _broken(app_engine, table), pytest.raises(SagaException):
-        AppointmentCreationSaga.run(request | {"calcom_booking_uid": uid})
-    (booked,) = simulator.ledger()
-    assert booked["status"] == "cancelled"
-    assert saga(db).status() == "compensated"
-
-
-def test_a_booking_that_does_not_exist_cannot_be_adopted(booking, db, simulator):
-    with pytest.raises(SagaException) as caught:
-        AppointmentCreationSaga.run(booking(calcom_booking_uid="nosuchbooking"))
-    assert reason(caught.value) == "NothingToAdopt"
-    assert simulator.ledger() == []
-    _undone(db, simulator, uid=False)
-
-
-def test_a_booking_for_another_time_is_neither_adopted_nor_cancelled(booking, db, simulator):
-    uid = _booked_by_phone(simulator, booking())
-    with pytest.raises(SagaException):
-        AppointmentCreationSaga.run(booking(calcom_booking_uid=uid))
-    (booked,) = simulator.ledger()
-    assert booked["status"] == "accepted", "not what was asked for, so not ours to cancel"
-    assert saga(db).status() == "compensated"
-
-
-def test_a_booking_is_adopted_once(booking, db, simulator):
-    request = booking()
-    uid = _booked_by_phone(simulator, request)
-    AppointmentCreationSaga.run(request | {"calcom_booking_uid": uid})
-    with pytest.raises(Exception, match="belongs to another appointment"):
-        AppointmentCreationSaga.run(request | {"calcom_booking_uid": uid})
-    assert len(simulator.standing()) == 1
-
-
-def test_a_booking_of_another_saga_is_neither_adopted_nor_cancelled(booking, db, simulator, app_engine):
-    """It is made, and not on record yet, when somebody sees it at Cal.com and brings it along."""
-    request = booking()
-    first = record(AppointmentCreationSaga, request)
-    second = []
-
-    def seen(point, saga_id, step):
-        if (point, saga_id, step) == (faultpoints.Point.AFTER_CALL, first.id, "book_calcom"):
-            (booked,) = simulator.ledger()
-            same = {key: request[key] for key in ("event_type_id", "start")}
-            second.append(record(AppointmentCreationSaga, booking(**same, calcom_booking_uid=booked["uid"])))
-
-    faultpoints.install(seen)
-    app_engine.drive(AppointmentCreationSaga, first.id)
-    faultpoints.install(None)
-    app_engine.drive(AppointmentCreationSaga, second[0].id)
-    assert (first.status(), second[0].status()) == ("completed", "compensated")
-    assert len(simulator.standing()) == 1
-
-
-def test_an_adopted_start_is_compared_as_cal_com_keeps_it(booking, db, simulator):
-    request = booking()
-    uid = _booked_by_phone(simulator, request)
-    fraction = {"start": request["start"] + timedelta(microseconds=999)}
-    assert AppointmentCreationSaga.run(request | fraction | {"calcom_booking_uid": uid}).calcom_v2_booking_id == uid
 
 
 # --- all at once ---
@@ -409,31 +281,6 @@ def test_a_hundred_first_bookings_of_one_customer_are_one_customer(booking, db, 
     assert outcomes == ["booked"] * 100
     assert customers(db) == 1
     assert len(simulator.standing()) == 100
-
-
-# --- faults of the database, made by the database ---
-
-
-class _broken:  # noqa: N801 - reads as the state that it is
-    """While open, every write to a table fails as it would with a full disk."""
-
-    def __init__(self, engine, table: str, when: str = "INSERT OR UPDATE") -> None:
-        self._engine, self._table, self._when = engine, table, when
-
-    def _run(self, *statements: str) -> None:
-        with self._engine.database.transaction() as connection:
-            for statement in statements:
-                connection.execute(text(statement))
-
-    def __enter__(self) -> None:
-        self._run(
-            "CREATE OR REPLACE FUNCTION test_full() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = 'data_exception'; END $$",
-            f"CREATE TRIGGER test_full BEFORE {self._when} ON {self._table} FOR EACH ROW EXECUTE FUNCTION test_full()",
-        )
-
-    def __exit__(self, *_: object) -> None:
-        self._run(f"DROP TRIGGER test_full ON {self._table}")
 
 
 class _late_failure:  # noqa: N801 - reads as the state that it is

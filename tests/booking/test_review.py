@@ -104,6 +104,7 @@ def test_a_retry_is_explained_down_to_the_call_which_it_then_makes(app_engine, s
     prospect = said(app_engine, exhausted, Remedy.RETRY, private=True)
     assert prospect.changes[1:] == (
         "step book_calcom: failed → waiting, counted from nothing again",
+        "local: Have the appointment show that nobody is asked about it any more, if it has been made.",
         "saga: manual_review_required → running",
     )
     (act,) = prospect.follows

@@ -136,10 +136,11 @@ def test_done_without_the_appointment_is_as_it_was(stuck, app_engine, db, operat
     assert handle.public_status() == ("held" if operation == "create" else "confirmed")
 
 
-def test_abandoned_it_stays_marked_and_the_next_change_may_come(stuck, app_engine, simulator):
+def test_abandoned_it_stays_out_of_step_and_the_next_change_may_come(stuck, app_engine, simulator):
     appointment, _, handle = stuck("reschedule")
     app_engine.review.abandon(case(app_engine, handle), **SIGNED)
-    assert row(app_engine, appointment.id).calcom_sync_status == "manual_review_required"
+    here = row(app_engine, appointment.id)
+    assert (here.calcom_sync_status, str(here.sync_saga_id)) == ("error", handle.id), "and nobody is asked any more"
     data = {"start": appointment.starts_at + 2 * LATER}
     assert AppointmentSyncSaga.run(appointment.id, "reschedule", data)["success"]
     assert_in_step(app_engine, simulator, "reschedule", appointment.id, data)

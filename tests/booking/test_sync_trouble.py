@@ -232,4 +232,4 @@ def test_a_person_is_asked_even_if_no_table_of_ours_can_show_it(booked, simulato
     assert only_sync(db).status() == "manual_review_required"
     assert db.execute(text("SELECT count(*) FROM review_cases")).scalar_one() == 1
     assert row(app_engine, appointment.id).calcom_sync_status == "pending"
-    assert any("do not show that a person is asked" in record.message for record in caplog.records)
+    assert any("do not show how its review stands" in record.message for record in caplog.records)

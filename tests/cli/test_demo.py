@@ -57,6 +57,17 @@ def test_the_demonstration(shell, make_home, living_in, eventually, one_line):
     assert len(json.loads(listed.stdout)) == 10
 
 
+def test_what_a_demonstration_left_is_removed_and_nothing_else(shell, make_home, one_line):
+    there = shell.with_env(SAGAJOBS_HOME=str(home := make_home()))
+    left, other = home / "demo", home / "postgres"
+    for folder in (left, other):
+        folder.mkdir()
+    one_line(there.sagajobs("demo", "--clean"), "is no demonstration's")
+    (left / "sagajobs-demo").touch()
+    assert there.sagajobs("demo", "--clean").status == 0
+    assert (left.exists(), other.exists()) == (False, True)
+
+
 def test_a_folder_that_is_no_demonstrations_is_left_alone(shell, make_home, one_line):
     home = make_home()
     (home / "demo").mkdir()

@@ -89,6 +89,9 @@ def test_the_desk_lists_the_nearest_appointment_first_and_settles_each_by_its_ow
     assert re.search(rf"^case +{number}$", explained.out, re.MULTILINE)
     assert "skip: not here, step book_calcom may have happened, so say whether it did" in explained.out
     assert "it finds it now" in dry.out
+    assert "resolve --done REFERENCE:\n" in explained.out
+    assert "mark_" not in explained.out
+    assert re.search(r"^cause +\w+ \(its message: --private\)$", explained.out, re.MULTILINE)
     assert {remedy["act"]: remedy["refused"] is None for remedy in by_number.json["remedies"]} == {
         "retry": True,
         "skip": False,
@@ -96,7 +99,9 @@ def test_the_desk_lists_the_nearest_appointment_first_and_settles_each_by_its_ow
         "mark_undone": True,
         "abandon": True,
     }
-    one_line(refused, f"case {number} takes no skip", "it takes retry, mark_done, mark_undone or abandon")
+    one_line(
+        refused, f"case {number} takes no skip", "it takes retry, resolve --done REFERENCE, resolve --undone or abandon"
+    )
     assert [state(sql, saga_id) for saga_id in (near, far, third)] == ["manual_review_required"] * 3
 
     retried, undone, abandoned = shell.at_once(
@@ -107,8 +112,12 @@ def test_the_desk_lists_the_nearest_appointment_first_and_settles_each_by_its_ow
     assert retried.out == f"case {number} settled by Ann: retry; saga {near} is running\n"
     assert undone.json.items() >= {"saga": far, "remedy": "mark_undone", "state": "compensating"}.items()
     assert undone.json["who"] == getpass.getuser(), "the user of the session, shown"
-    assert "abandon; saga" in abandoned.out
+    assert abandoned.out.endswith(f"abandon; saga {third} is abandoned\n")
+    assert f"{third}  appointment_creation  manual_review_required, abandoned" in shell.sagajobs("sagas", "list").out
+    shown = shell.sagajobs("sagas", "show", third).out
+    assert re.search(r"^state +manual_review_required, abandoned$", shown, re.MULTILINE)
     assert shell.sagajobs("sagas", "review", "--json").json == []
+    assert shell.sagajobs("sagas", "review").out == "nothing waits for a person\n"
 
     late, gone, never = shell.at_once(
         ["sagas", "retry", near, "--why", "me too"],
@@ -161,6 +170,7 @@ def test_a_saga_is_paused_resumed_and_cancelled(shell, sagas, sql, one_line):
     done = shell.sagajobs("sagas", "cancel", saga_id, "--why", "the customer rang", "--json")
     assert done.json["state"] == state(sql, saga_id) == "compensating"
     one_line(shell.sagajobs("sagas", "cancel", saga_id, "--why", "again"), "it is being undone already")
+    assert re.search(r"^because of +Cancelled$", shell.sagajobs("sagas", "show", saga_id).out, re.MULTILINE)
 
 
 def test_what_is_missing_is_a_usage_error(shell, sagas, one_line):
@@ -186,3 +196,11 @@ def test_celery_has_the_same_commands(shell, sagas):
     assert {**theirs.json, "age_seconds": 0} == {**ours, "age_seconds": 0}
     done = shell.run("celery", "-A", "sagajobs", "sagas", "abandon", saga_id, "--why", "the test is over")
     assert (done.status, done.out.count("\n")) == (0, 1)
+
+
+def test_the_list_names_the_step_that_a_person_is_asked_about(shell, sagas, sql):
+    """As the review does, also where another one's failure had turned the saga round."""
+    (saga_id,) = sagas("review", 800)
+    sql("""UPDATE sagas SET error = '{"step": "assign_staff", "class": "Other"}'""")
+    assert [saga["step"] for saga in shell.sagajobs("sagas", "list", "--json").json] == ["book_calcom"]
+    shell.sagajobs("sagas", "abandon", saga_id, "--why", "the test is over")

@@ -24,7 +24,7 @@ def test_the_list_begins_with_the_newest(shell):
     assert [saga["created_at"] for saga in found] == sorted((saga["created_at"] for saga in found), reverse=True)
     assert found[1].items() >= {"name": "appointment_creation", "step": "create_appointment", "attempts": 1}.items()
     assert found[0]["step"] is None
-    assert set(found[0]) == {"id", "name", "state", "step", "created_at", "age_seconds", "attempts"}
+    assert set(found[0]) == {"id", "name", "state", "step", "created_at", "ended_at", "age_seconds", "attempts"}
 
 
 def test_a_pipe_gets_aligned_text_and_nothing_else(shell, booked):
@@ -75,9 +75,9 @@ def test_an_unknown_state_is_a_usage_error_that_names_the_known_ones(shell):
     assert "manual_review_required" in done.err
 
 
-def test_an_empty_list_has_its_headings(shell):
+def test_an_empty_list_says_so(shell):
     done = shell.sagajobs("sagas", "list", "--name", "nothing")
-    assert (done.status, done.out.splitlines()) == (0, ["id  kind  state  step  age  attempts"])
+    assert (done.status, done.out) == (0, "no sagas\n")
 
 
 def test_celery_has_the_same_commands(shell, booked):

@@ -13,6 +13,9 @@ import psutil
 import pytest
 import requests
 
+from sagajobs.calcom.simulator import DEFAULT_API_KEY
+from tests.support.simulator import Simulator
+
 READY = "Ctrl-C stops everything."
 
 
@@ -106,6 +109,44 @@ def test_up_and_down_and_up_again(shell, make_home, up_in, living_in, eventually
     eventually(lambda: not living_in(home), "the end of all processes")
 
 
+def test_what_a_host_does_in_the_simulator_reaches_us_within_seconds(
+    shell, make_home, up_in, living_in, eventually, sql
+):
+    home = make_home()
+    there = shell.with_env(SAGAJOBS_HOME=str(home), SAGAJOBS_RECONCILE_INTERVAL="86400")
+    with contextlib.ExitStack() as taken:
+        with contextlib.suppress(OSError):  # somebody has the receiver's port already: as good
+            taken.enter_context(socket.create_server(("127.0.0.1", 8080)))
+        running = up_in(there)
+        running.await_ready()
+    receiver = re.search(r"^webhooks are received at (http://127\.0\.0\.1:(\d+)/)$", running.said(), re.MULTILINE)
+    assert receiver[2] != "8080"
+    assert requests.post(receiver[1], data=b"{}", timeout=5).status_code == 401, "nobody signs but the simulator"
+    simulator = Simulator(re.search(r"^Cal\.com +simulator +(http\S+)$", running.said(), re.MULTILINE)[1])
+    database = re.search(r"^database .* (postgresql\S+)$", running.said(), re.MULTILINE)[1]
+    assert [state for _, state in there.book("enqueue", 1, 2)] == ["completed"] * 2
+
+    def cancelled() -> int:
+        return sql("SELECT count(*) FROM appointments WHERE status = 'cancelled'", database)[0][0]
+
+    first, second = simulator.standing()
+    eventually(lambda: _webhooks(simulator) == [receiver[1]], "the subscription")
+    simulator.host("cancel", first["uid"])
+    eventually(lambda: cancelled() == 1, "the first cancel", 10)
+
+    # The receiver is started again, and a simulator that was is told again where to send.
+    os.killpg(running.pid_of("webhooks"), signal.SIGKILL)
+    eventually(lambda: "ended with SIGKILL: started again" in running.said(), "the new receiver")
+    requests.delete(f"{simulator.url}/v2/webhooks/1", headers=AUTHORIZED, timeout=5).raise_for_status()
+    eventually(lambda: _webhooks(simulator) == [receiver[1]], "the new subscription")
+    eventually(lambda: _answers_at_all(receiver[1]), "the new receiver")
+    simulator.host("cancel", second["uid"])
+    eventually(lambda: cancelled() == 2, "the second cancel", 10)
+    assert there.sagajobs("invariants").status == 0
+    assert running.end(signal.SIGINT) == 0
+    eventually(lambda: not living_in(home), "the end of all processes")
+
+
 def test_a_program_that_cannot_start_ends_it(shell, make_home, tmp_path, living_in, eventually, up_in):
     home = make_home()
     (tmp_path / "celeryconfig.py").write_text("worker_pool = 'no.such:Pool'\n")
@@ -127,6 +168,21 @@ def test_killed_it_leaves_nothing_behind(shell, make_home, living_in, eventually
     killed.process.kill()
     killed.process.wait()
     eventually(lambda: not living_in(home), "the end of all processes")
+
+
+AUTHORIZED = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
+
+
+def _webhooks(simulator) -> list[str]:
+    listed = requests.get(f"{simulator.url}/v2/webhooks", headers=AUTHORIZED, timeout=5).json()["data"]
+    return [one["subscriberUrl"] for one in listed]
+
+
+def _answers_at_all(url: str) -> bool:
+    try:
+        return bool(requests.get(url, timeout=1).status_code)
+    except requests.RequestException:
+        return False
 
 
 def _answers(url: str) -> bool:

@@ -102,6 +102,18 @@ def test_a_misspelt_name_is_told_the_right_one(load, monkeypatch, wrong, right):
     assert str(caught.value) == f"{wrong}: no setting has this name; did you mean {right}?"
 
 
+def test_all_that_is_wrong_is_told_at_once(load):
+    with pytest.raises(ConfigurationError) as caught:
+        load(STALL_AFTER="soon", LOG_LEVEL="LOUD", STAL_AFTER="1")
+    told = str(caught.value).split("; and ")
+    assert [one.partition(":")[0] for one in told] == [
+        "SAGAJOBS_STAL_AFTER",
+        "SAGAJOBS_LOG_LEVEL",
+        "SAGAJOBS_STALL_AFTER",
+    ]
+    assert "\n" not in str(caught.value)
+
+
 def test_an_empty_variable_counts_as_unset(load):
     assert load(LOG_LEVEL="", WORKER_CONCURRENCY="") == load()
 

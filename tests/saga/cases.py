@@ -47,6 +47,11 @@ def fails_then_works(error, times=1):
     return body
 
 
+def dying():
+    """Return a local step's body that dies as often as it may, then works; its first attempt counts for two."""
+    return fails_then_works(Killed(), QUICK.max_attempts - 1)
+
+
 def exhausted_local(throwaway):
     """Every attempt of a local step died at work."""
     return until_asked(throwaway, record(Scripted, {"script": {"first": ["killed"] * 2 + ["ok"]}}))
@@ -62,6 +67,18 @@ def exhausted_unprobed(throwaway):
     act = step(external=True, idempotent=True, retry=QUICK)(fails_then_works(Killed(), 3))
     undone = []
     act.compensation(lambda self, result: undone.append(result))
+    return until_asked(throwaway, throwaway.record(act=act))
+
+
+def exhausted_needed(throwaway):
+    """Every attempt of a step died whose result later steps cannot do without."""
+    return until_asked(throwaway, throwaway.record(act=step(needed=True, irreversible=True, retry=QUICK)(dying())))
+
+
+def exhausted_needed_by_hand(throwaway):
+    """Likewise, and a reference can make its result."""
+    act = step(needed=True, irreversible=True, retry=QUICK)(dying())
+    act.by_hand(lambda self, reference: {"made": reference})
     return until_asked(throwaway, throwaway.record(act=act))
 
 
@@ -176,6 +193,8 @@ def rename(engine, handle, old, new):
 TAKES = {
     exhausted_local: ("every attempt died at work", {R, S, D, U, A}),
     exhausted_external: ("every attempt died at work", {R, S, D, U, A}),
+    exhausted_needed: ("every attempt died at work", {R, U, A}),
+    exhausted_needed_by_hand: ("every attempt died at work", {R, D, U, A}),
     past_the_pivot: ("failed past the pivot", {R, S, D, A}),
     in_doubt_forward: ("nothing can tell whether it happened", {R, D, U, A}),
     in_doubt_past_the_pivot: ("nothing can tell whether it happened", {R, D, U, A}),

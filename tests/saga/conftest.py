@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import text
 
-from sagajobs.saga import faultpoints
+from sagajobs.saga import Database, faultpoints
 from sagajobs.saga.act import Outcome
 from sagajobs.saga.faultpoints import Point
 from tests.support import wide
 from tests.support.broker import HandBroker
 from tests.support.sagas import Pivoting, Scripted, World
 from tests.support.throwaway import PREFIX, Throwaway
-from tests.support.wide import Wide
+from tests.support.wide import Held, Locking, Wide
 
 
 @pytest.fixture
@@ -83,3 +83,21 @@ def forward(app_engine, world) -> Callable[..., Outcome]:
         return app_engine.executor.forward(kind, kind.definition.step(name), handle.id, **how)
 
     return deliver
+
+
+@pytest.fixture
+def held(app_engine, world, monkeypatch) -> Iterator[Held]:
+    """What `Locking` sagas note, from nothing."""
+    held = Held(app_engine)
+    held.create()
+    own = Database(world._database._url)  # the world outside takes no connection of the engine's
+    monkeypatch.setattr(world, "_database", own)
+    yield held
+    own.close()
+
+
+@pytest.fixture
+def begin(app_engine, held) -> Callable[..., Outcome]:
+    """Carry out one delivery of the first step of a `Locking` saga, which takes its locks."""
+    step = Locking.definition.step("begin")
+    return lambda handle, **how: app_engine.executor.forward(Locking, step, handle.id, **how)

@@ -72,6 +72,12 @@ def _with(declared, **parts):
     return declared
 
 
+def _undone_within(timeout):
+    declared = _local()
+    declared.compensation(timeout=timeout)(lambda _self, _db: None)
+    return declared
+
+
 FINE = {"fine": _local(irreversible=True)}
 
 BROKEN = {
@@ -113,7 +119,7 @@ BROKEN = {
     ),
     "wrong arguments of one of several": (
         {"odd": _local(irreversible=True, each=lambda _saga: 2)},
-        "must take self and 2 arguments",
+        r"must take \(self, db, number\)",
     ),
     "wrong arguments of an undo of one of several": (
         {
@@ -121,7 +127,7 @@ BROKEN = {
                 step(each=lambda _saga: 2)(lambda _self, _db, _item: None), compensation=lambda _self, _db: None
             )
         },
-        "must take self and 2 arguments",
+        r"must take \(self, db, number\)",
     ),
     "locks before an external step": (
         {"call": _external(irreversible=True, idempotent=True), "locks": lambda _self: ["x"]},
@@ -139,6 +145,17 @@ BROKEN = {
         {"maybe": _local(irreversible=True, when=lambda _saga: False), "locks": lambda _self: ["x"]},
         "must not be left out",
     ),
+    "a time in words": ({"slow": _local(irreversible=True, timeout="20")}, "positive number of seconds, not '20'"),
+    "a time in words for an undo": (
+        {"slow": _undone_within("20")},
+        "positive number of seconds, not '20'",
+    ),
+    "a number for a policy": ({"odd": _local(irreversible=True, retry=3)}, "retry is a RetryPolicy, not int"),
+    "needed and left out": ({"maybe": _local(optional=True, needed=True)}, "drop `needed`"),
+    "needed on a condition": (
+        {"maybe": _local(irreversible=True, needed=True, when=lambda _saga: False)},
+        "drop `needed`",
+    ),
     "letting go without a pivot": ({**FINE, "lets_go": True}, "ends with the pivot"),
     "letting go of what is done": (
         {
@@ -154,14 +171,14 @@ BROKEN = {
     ),
     "no time": ({"slow": _local(irreversible=True, timeout=0)}, "time-out"),
     "reserved name": ({"compensate": _local(irreversible=True)}, "choose another name"),
-    "wrong arguments": ({"odd": step(irreversible=True)(lambda _self: None)}, "must take self and 1 argument"),
+    "wrong arguments": ({"odd": step(irreversible=True)(lambda _self: None)}, r"must take \(self, db\)"),
     "wrong arguments of an undo": (
         {"odd": _with(_local(), compensation=lambda _self, _db, _more: None)},
-        "must take self and 1 argument",
+        r"must take \(self, db\)",
     ),
     "wrong arguments of a record": (
         {"odd": _with(_external(irreversible=True, idempotent=True), record=lambda _self, _db: None)},
-        "must take self and 2 arguments",
+        r"must take \(self, db, result\)",
     ),
 }
 
@@ -190,6 +207,12 @@ def test_two_steps_of_one_name_are_refused():
 def test_an_option_that_step_does_not_have_is_named():
     with pytest.raises(DefinitionError, match="@step has no option externl"):
         step(externl=True)
+
+
+@pytest.mark.parametrize("kind", [Saga, object, FINE])
+def test_what_is_no_declared_saga_is_not_registered(app_engine, kind):
+    with pytest.raises(DefinitionError, match="derives from Saga and declares steps"):
+        app_engine.register(kind)
 
 
 def test_two_compensations_or_probes_are_refused():

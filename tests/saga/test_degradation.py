@@ -316,6 +316,6 @@ def test_a_person_is_asked_even_if_those_tables_take_nothing(throwaway, world, d
     assert throwaway.sweep(handle) == "manual_review_required"
     assert "noted" not in world.local(handle.id)
     assert db.execute(text("SELECT count(*) FROM review_cases")).scalar_one() == 1
-    (said,) = [one for one in caplog.records if one.name == "sagajobs.saga.act"]
+    (said,) = [one for one in caplog.records if one.name == "sagajobs.saga.noting"]
     assert said.levelname == "CRITICAL"
     assert handle.id in said.message

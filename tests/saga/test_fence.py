@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs.errors import ClaimLost
-from sagajobs.saga import Database
+from sagajobs.saga import Database, act
 from sagajobs.saga.act import Verdict
 from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import StepWrite, Store
 from tests.support.sagas import Scripted, record
+from tests.support.waiting import wait_for
 
 FIRST, CALL, EXTRA, LAST = Scripted.definition.steps
 
@@ -50,6 +52,24 @@ def test_a_zombie_that_wakes_after_its_lease_writes_nothing(app_engine, world, d
     assert outcome.verdict is Verdict.END
     assert rows(db, handle.id) == after[0], "not one row differs"
     assert handle.status() == "completed"
+
+
+def test_a_zombie_that_wakes_before_its_call_makes_none(app_engine, world, at, monkeypatch):
+    """Others have looked meanwhile, seen nothing and made the call themselves; no fence holds back one more outside."""
+    monkeypatch.setattr(act, "LEASE_MARGIN", 0.05)
+    handle = record(Scripted, {})
+    app_engine.executor.forward(Scripted, FIRST, handle.id)
+
+    def frozen_meanwhile() -> None:
+        over = time.monotonic() + act.LEASE_MARGIN
+        wait_for(lambda: time.monotonic() > over)
+        expire_leases(app_engine)
+        app_engine.drive(Scripted, handle.id)
+
+    at(Point.AFTER_CLAIM, "call", frozen_meanwhile)
+    assert app_engine.executor.forward(Scripted, CALL, handle.id).verdict is Verdict.END
+    assert handle.status() == "completed"
+    assert world.acts(handle.id).count("book") == 1
 
 
 def test_a_local_step_claimed_by_somebody_else_between_count_and_work_is_not_worked_on_twice(app_engine, world, at):

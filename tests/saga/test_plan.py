@@ -74,6 +74,7 @@ def look(step, state=StepState.WAITING, *, saga=SagaState.RUNNING, stage=None, l
         "leased": False,
         "early": False,
         "wait": 0.0,
+        "landing": 0.0,
     } | row
     return Look(record, StepRecord(name=step.name, state=state, stage=step.stage, **values))
 

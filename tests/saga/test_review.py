@@ -24,6 +24,11 @@ ENDS = {
     (cases.exhausted_external, S): "completed",
     (cases.exhausted_external, D): "completed",
     (cases.exhausted_external, U): "compensated",
+    (cases.exhausted_needed, R): "completed",
+    (cases.exhausted_needed, U): "compensated",
+    (cases.exhausted_needed_by_hand, R): "completed",
+    (cases.exhausted_needed_by_hand, D): "completed",
+    (cases.exhausted_needed_by_hand, U): "compensated",
     (cases.past_the_pivot, R): "completed",
     (cases.past_the_pivot, S): "completed",
     (cases.past_the_pivot, D): "completed",
@@ -221,3 +226,34 @@ def test_locks_are_let_go_of_when_a_remedy_ends_the_saga(throwaway, app_engine, 
     settle(app_engine, app_engine.review.of(first.id).number, A)
     assert second.status() == "completed", "it is told at once"
     assert db.execute(text("SELECT count(*) FROM saga_locks")).scalar_one() == 0
+
+
+NOTE = "INSERT INTO test_local (saga_id, step) VALUES (:id, :step)"
+
+
+def noting(self, db, step) -> None:
+    db.execute(text(NOTE), {"id": self.id, "step": f"settled {step}"})
+
+
+@pytest.mark.parametrize("remedy", sorted(TAKES[cases.exhausted_local][1]), ids=name)
+def test_the_application_s_own_tables_show_that_nobody_is_asked_any_more(
+    throwaway, world, app_engine, monkeypatch, remedy
+):
+    handle = cases.exhausted_local(throwaway)
+    monkeypatch.setattr(Scripted, "note_settled", noting)
+    settle(app_engine, app_engine.review.of(handle.id).number, remedy)
+    throwaway.sweep(handle)
+    assert world.local(handle.id).count("settled first") == 1
+
+
+def test_a_remedy_is_no_worse_for_tables_that_take_nothing(throwaway, world, app_engine, monkeypatch, caplog):
+    def refused(self, db, step) -> None:
+        noting(self, db, step)
+        db.execute(text("SELECT 1 / 0"))
+
+    handle = cases.exhausted_local(throwaway)
+    monkeypatch.setattr(Scripted, "note_settled", refused)
+    settle(app_engine, app_engine.review.of(handle.id).number, A)
+    assert app_engine.review.of(handle.id).open is False
+    assert world.local(handle.id) == []
+    assert [one.levelname for one in caplog.records if one.name == "sagajobs.saga.noting"] == ["CRITICAL"]

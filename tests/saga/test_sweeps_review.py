@@ -45,10 +45,13 @@ def test_a_case_is_not_looked_at_just_after_its_opening(app_engine, db):
     app_engine.drive(Scripted, handle.id)
 
 
-def test_a_step_in_doubt_that_is_found_is_done_and_the_saga_goes_on(app_engine, db, world):
+def test_a_step_in_doubt_that_is_found_is_done_and_the_saga_goes_on(app_engine, db, world, monkeypatch):
+    settled = []
+    monkeypatch.setattr(Scripted, "note_settled", lambda self, _db, step: settled.append((self.id, step)))
     handle = in_doubt(app_engine)
     let_time_pass(app_engine)
     sweep(app_engine)
+    assert settled == [(handle.id, "call")]
     (case,) = cases(db)
     assert (case.closed_by, case.resolution) == ("sagajobs", "settled")
     assert case.why == "a look at step call found it done"

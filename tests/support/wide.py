@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from sagajobs.saga import Saga, step
-from tests.support.sagas import ACTS, QUICK, Input, Scripted, World
+from sagajobs.saga import Saga, SagaHandle, step
+from tests.support.sagas import ACTS, QUICK, Input, Scripted, World, record
 
 
 class WideInput(Input):
@@ -189,6 +189,19 @@ class Held:
             for first, second in itertools.pairwise(spans)
             if second[0] < first[1]
         ]
+
+
+def wants(*resources: str, **script: list[str]) -> SagaHandle:
+    """Record a saga that works on these resources."""
+    return record(Locking, {"resources": list(resources), "script": script})
+
+
+def line(db, resource: str = "a") -> list[tuple[str, bool]]:
+    """Return who holds a resource, and who waits for it, in order."""
+    rows = db.execute(
+        text("SELECT saga_id, held FROM saga_locks WHERE resource = :r ORDER BY held DESC, place"), {"r": resource}
+    )
+    return [(str(row.saga_id), row.held) for row in rows]
 
 
 KINDS: tuple[type[Saga], ...] = (Wide, Locking, Patient)

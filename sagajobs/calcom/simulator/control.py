@@ -89,8 +89,9 @@ class FaultsHandler(ControlHandler):
     """GET, POST and DELETE: the faults in force."""
 
     def get(self) -> None:
-        """Show the rules, each with how often it fired."""
-        self.send(document({"faults": self.state.faults.to_json()}))
+        """Show the rules, each with how often it fired, and what a rule may say."""
+        said = FaultRule.model_json_schema()["properties"]
+        self.send(document({"faults": self.state.faults.to_json(), "rule": said}))
 
     def post(self) -> None:
         """Put one more rule in force."""

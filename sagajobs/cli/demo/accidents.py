@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sagajobs.errors import SagajobsError
 from sagajobs.runtime.processes import Supervisor
 from sagajobs.saga import Database
+from sagajobs.saga.presence import process_id
 
 _PATIENCE = 5.0
 _LOOK_EVERY = 0.02
@@ -68,7 +69,7 @@ class Killer:
             workers = {pid: name for name, pid in self._supervisor.pids().items() if name in self._workers}
             with self._database.reading() as connection:
                 owners = connection.scalars(_AT_WORK).all()
-            for pid in (int(owner.rpartition(":")[2]) for owner in owners):
+            for pid in map(process_id, owners):
                 try:
                     process = psutil.Process(pid)
                     if process.ppid() in workers:

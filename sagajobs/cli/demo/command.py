@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from sagajobs.cli.demo import scenario
-from sagajobs.cli.demo.home import fresh_home, move_in
+from sagajobs.cli.demo.home import fresh_home, move_in, remove_home
 from sagajobs.cli.demo.performance import Result, perform
 from sagajobs.cli.demo.progress import Teller
 from sagajobs.cli.output import json_option, print_json, print_table
@@ -28,8 +28,9 @@ _TOLD = (Lifecycle.STEP_RETRY, Lifecycle.STEP_UNKNOWN, Lifecycle.STEP_PROBED, Li
 @click.option(
     "--bookings", type=click.IntRange(10, 1000), default=40, show_default=True, help="How many appointments to book."
 )
+@click.option("--clean", is_flag=True, help="Only remove what an earlier demonstration has left in its home.")
 @json_option
-def demo(*, bookings: int, as_json: bool) -> None:
+def demo(*, bookings: int, clean: bool, as_json: bool) -> None:
     """Book, move and cancel appointments while Cal.com fails and workers are killed, and count what is left of it.
 
     It has a home of its own, SAGAJOBS_HOME/demo, emptied at the start and kept afterwards, with its own embedded
@@ -42,6 +43,11 @@ def demo(*, bookings: int, as_json: bool) -> None:
     invariant is violated, no booking is an orphan and no saga is lost; else 1.
     """
     home = Settings.load().home
+    if clean:
+        if home.exists():
+            with only_one(home / "demo.lock", "sagajobs demo"):
+                remove_home(home / "demo")
+        return
     program = _program()
     # What the engine warns of is what the demonstration is about; the table says it better.
     for name in ("saga", "sagajobs"):

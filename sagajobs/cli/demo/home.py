@@ -31,8 +31,8 @@ TIMINGS = {
 """Settings of the demonstration: those of production are for networks, these for people who wait."""
 
 
-def fresh_home(home: Path) -> None:
-    """Empty the folder, once the servers of an earlier demonstration have stopped.
+def remove_home(home: Path) -> None:
+    """Remove the folder, if there is one, once the servers of an earlier demonstration have stopped.
 
     Raises:
         ConfigurationError: it is not a demonstration's, or somebody still uses its servers.
@@ -42,6 +42,11 @@ def fresh_home(home: Path) -> None:
             raise ConfigurationError(f"SAGAJOBS_HOME: {home} is there and is no demonstration's; move it away")
         _await_servers(home)
         shutil.rmtree(home)
+
+
+def fresh_home(home: Path) -> None:
+    """Make the folder anew, empty; raises as `remove_home`."""
+    remove_home(home)
     home.mkdir(mode=0o711)
     (home / MARKER).touch()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,6 +23,7 @@ from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.executor import Executor
 from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.noting import note
 from sagajobs.saga.policy import Failure, passes_by_itself
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.settle import Settle
@@ -183,6 +185,8 @@ class _UnderReview(Act):
         closed = connection.execute(statements.CLOSE_CASE, {"id": self.case.id, "why": why, "forward": forward})
         if closed.first() is None:
             raise ClaimLost(f"review case {self.case.id} was closed by somebody else")
+        restored = self.kind.restore(self.saga_id, saga.input, saga.results)
+        note(self.database, connection, self.saga_id, partial(restored.note_settled, step=row.name))
         self.settled = True
         return written
 
