@@ -61,11 +61,14 @@ class Operators(World):
         operation=operations,
         kind=faults,
         when=whens,
+        lags=st.booleans(),
         over=st.booleans(),
         choices=st.lists(index, min_size=3, max_size=3),
     )
-    def outage(self, operation: str, kind: str, when: str, over: bool, choices: list[int]) -> None:  # noqa: FBT001 - a rule's, by name
+    def outage(self, *, operation: str, kind: str, when: str, lags: bool, over: bool, choices: list[int]) -> None:
         """Cal.com fails for hours, and in the end persons look at what has come of it, perhaps before it is over."""
+        if lags:
+            self.lag()
         self.simulator.fault(operation, kind, when, count=60)
         self.settle()
         self.waited = True
