@@ -13,7 +13,7 @@ TEST_BROKER_URLS ?= redis://127.0.0.1:6379/8 amqp://guest:guest@127.0.0.1:5672//
 # Random histories that `make chaos` tries.
 CHAOS_EXAMPLES ?= 5000
 
-.PHONY: help install demo up test test-servers chaos bench check format clean
+.PHONY: help install demo up test test-servers mutants chaos bench check format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
 			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance; \
 	done
+
+mutants: install ## Break the engine on purpose, one guarantee at a time, and see a test notice each (3 to 6 min)
+	$(BIN)/python -m tests.mutants
 
 chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (four a second)
 	PROPERTY_EXAMPLES=$(CHAOS_EXAMPLES) $(BIN)/pytest -q tests/property

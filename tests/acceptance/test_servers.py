@@ -17,6 +17,7 @@ from sagajobs import AppointmentCreationSaga, SagaHandle
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.root import settings
 from sagajobs.saga.sweep import recover
+from tests.support.fleet import fleet
 from tests.support.waiting import wait_for
 
 T = TypeVar("T")
@@ -71,12 +72,14 @@ def _all_sagas(app_engine):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["restarted", "killed"])
-def test_the_broker_goes_away_in_the_middle(worker, booking, simulator, how):
+def test_the_broker_goes_away_in_the_middle(workers, booking, simulator, how):
+    """Celery gets over it, or ends as of an "unrecoverable error" while it acknowledges, and is started again."""
     server = _embedded("redis")
-    handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
-    os.kill(server, how)
-    handles += [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
-    assert [handle.wait(90) for handle in handles] == ["completed"] * 40
+    with fleet(workers, 1, concurrency=2):
+        handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
+        os.kill(server, how)
+        handles += [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
+        assert [handle.wait(90) for handle in handles] == ["completed"] * 40
     assert _each_once(simulator, handles)
 
 

@@ -70,6 +70,15 @@ def test_a_cancelled_booking_cannot_be_restored(there, booked, simulator):
         there.restore_booking_metadata(appointment.calcom_v2_booking_id, {"location": HERE})
 
 
+def test_a_booking_that_does_not_read_as_cancelled_is_not_called_so(there, booked, simulator):
+    """What Cal.com answered to the cancel is no evidence: the undo is called done when the booking reads cancelled."""
+    appointment = booked()
+    simulator.switch(lag_ms=1000)
+    wait_for(lambda: seen_at_cal_com(appointment))
+    with pytest.raises(CalcomUnavailable, match="still reads accepted"):
+        there.cancel_calcom_booking(appointment.calcom_v2_booking_id, "No longer needed.")
+
+
 def test_a_location_that_does_not_read_as_restored_is_not_called_so(there, booked, simulator):
     appointment = booked()
     simulator.switch(lag_ms=1000)

@@ -143,6 +143,16 @@ def test_the_slot_is_taken_at_cal_com(booking, db, simulator):
     assert_undone(db, simulator, uid=False)
 
 
+def test_the_slot_is_taken_by_an_earlier_booking_of_the_same_customer(booking, db, simulator):
+    """The look at Cal.com finds a booking of this customer for this time: not ours, as it has not our key."""
+    request = booking()
+    first = AppointmentCreationSaga.run(request)
+    with pytest.raises(SagaException) as caught:
+        AppointmentCreationSaga.run(request)
+    assert reason(caught.value) == "SlotTaken"
+    assert [one["uid"] for one in simulator.standing()] == [first.calcom_v2_booking_id]
+
+
 def test_cal_com_is_down_for_good(booking, db, simulator):
     simulator.fault("create", "http_503", "before", count=50)
     with pytest.raises(SagaException):

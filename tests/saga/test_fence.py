@@ -176,6 +176,7 @@ def test_compensating_waits_for_a_step_in_flight(app_engine, world, at):
     at(Point.AFTER_CLAIM, "call", cancel_meanwhile)
     app_engine.executor.forward(Scripted, CALL, handle.id)
     assert 0 < waits[0] <= CALL.lease
+    assert "try:find" not in world.acts(handle.id), "nobody looks: who is at work says what came of it"
     app_engine.drive(Scripted, handle.id)
     assert handle.status() == "compensated"
     assert (world.acts(handle.id).count("book"), world.acts(handle.id).count("cancel")) == (1, 1)

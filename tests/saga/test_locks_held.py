@@ -38,7 +38,8 @@ def test_a_saga_that_was_undone_lets_go(app_engine, broker, begin, db, held, scr
     assert held.overlaps() == []
 
 
-def test_a_saga_that_asks_a_person_keeps_what_it_works_on(app_engine, broker, begin, db):
+def test_a_saga_that_asks_a_person_keeps_what_it_works_on(app_engine, broker, begin, db, monkeypatch):
+    monkeypatch.setattr(Locking, "lock_wait", 10.0)
     first, second = wants("a", end=["bug"], undo_begin=["permanent"]), wants("a")
     begin(first)
     app_engine.drive(Locking, first.id)
@@ -49,6 +50,20 @@ def test_a_saga_that_asks_a_person_keeps_what_it_works_on(app_engine, broker, be
         connection.execute(text("UPDATE sagas SET ended_at = saga_now() WHERE id = :id"), {"id": first.id})
     app_engine.drive(Locking, second.id)
     assert second.status() == "completed", "one that has ended never blocks anybody, even if nobody was told"
+
+
+def test_a_lock_does_not_expire_however_long_its_saga_takes(app_engine, broker, begin, db):
+    """Its worker may be dead, and what it does outside under way: only its end lets others in."""
+    first, second = wants("a"), wants("a")
+    begin(first)
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE saga_locks SET since = since - interval '30 days'"))
+        connection.execute(text("UPDATE sagas SET created_at = created_at - interval '30 days'"))
+    assert begin(second).verdict is Verdict.LATER
+    assert line(db) == [(first.id, True), (second.id, False)]
+    for handle in (first, second):
+        app_engine.drive(Locking, handle.id)
+    assert second.status() == "completed"
 
 
 def test_a_paused_holder_blocks_and_a_paused_waiter_does_not(app_engine, broker, begin, db):

@@ -118,6 +118,18 @@ def test_a_frozen_worker_is_not_missed(workers, world, app_engine, sql):
         os.killpg(worker.process.pid, signal.SIGCONT)
 
 
+def test_one_that_is_silent_is_not_missed(app_engine, clean, sql, other):
+    """Only a lock that is gone tells; who says nothing for a while may be in the middle of a call, or frozen in it."""
+    name = other.name
+    silent = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE pid = :pid AND state_change < clock_timestamp() - interval '1.5 s'
+    """
+    wait_for(lambda: sql(silent, pid=_holder(sql, name)) == [1])
+    wake.hold(app_engine.database)
+    assert sql("SELECT missed_at FROM saga_owners WHERE name = :name", name=name) == [None]
+
+
 # --- the call of the dead ---
 
 
@@ -146,9 +158,11 @@ def _call_owner(sql, handle) -> str:
 
 
 def _looks(app_engine, sql, handle, number: int) -> None:
+    """Look so often, a long time apart: that a look is too soon after the one before must not be what holds it back."""
+    later = "due_at = NULL, lease_until = NULL, absent_since = absent_since - interval '1 min'"
     for _ in range(number):
         app_engine.executor.forward(Scripted, CALL, handle.id)
-        sql("UPDATE saga_steps SET due_at = NULL, lease_until = NULL WHERE saga_id = :id", id=handle.id)
+        sql(f"UPDATE saga_steps SET {later} WHERE saga_id = :id", id=handle.id)
 
 
 def test_a_look_that_finds_it_settles_it_at_once(app_engine, world, sql, died_in_call):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from celery import Celery
+from celery.signals import before_task_publish
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
@@ -19,6 +21,7 @@ from sagajobs.errors import (
 )
 from sagajobs.saga import Canvas, Database, Engine, Saga, SagaHandle, step
 from tests.support.sagas import Input, Scripted
+from tests.support.waiting import wait_for
 
 
 class Hints:
@@ -44,6 +47,19 @@ def hints(app_engine, world, monkeypatch) -> Hints:
     yield hints
     for (saga_id,) in _sagas(app_engine):
         app_engine.drive(Scripted, saga_id)
+
+
+@pytest.fixture
+def published() -> Iterator[list[tuple]]:
+    """What is published: headers and body of each message."""
+    messages: list[tuple] = []
+
+    def note(headers=None, body=None, **_):
+        messages.append((headers, body))
+
+    before_task_publish.connect(note)
+    yield messages
+    before_task_publish.disconnect(note)
 
 
 def _sagas(app_engine):
@@ -114,10 +130,35 @@ def test_a_hundred_starts_with_one_key_at_once_are_one_saga(app_engine, hints):
     assert len(_sagas(app_engine)) == 1
 
 
+def test_a_start_overtaken_by_another_with_its_key_leads_to_that_one(app_engine, hints):
+    """It has looked, found nobody, and waits for the other one's commit."""
+    with ThreadPoolExecutor(1) as pool, Session(app_engine.database.engine) as session:
+        first = Scripted.enqueue({}, session=session, idempotency_key="order-1")
+        overtaken = pool.submit(Scripted.enqueue, {}, idempotency_key="order-1")
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid'"
+        )
+        with app_engine.database.reading() as connection:
+            wait_for(lambda: connection.execute(waiting).scalar_one())
+        session.commit()
+        second = overtaken.result()
+    assert (second.id, second.created) == (first.id, False)
+    assert _sagas(app_engine) == [(first.id,)]
+
+
 def test_bad_input_writes_nothing(app_engine, hints):
     with pytest.raises(InvalidInput, match="skip"):
         Scripted.enqueue({"skip": "perhaps"})
     assert _sagas(app_engine) == []
+
+
+def test_a_message_carries_ids_and_names_only(app_engine, world, _clean_broker, published):
+    """The input, which may be about a person, stays in the database (G7); also what lies in the rest of the chain."""
+    handle = Scripted.enqueue({"script": {"call": ["private+ok"]}})
+    ((headers, body),) = published
+    assert body[:2] == ((), {"saga_id": handle.id})
+    assert "private" not in f"{headers} {body}"
+    app_engine.drive(Scripted, handle.id)
 
 
 def test_no_broker_is_no_error(app_engine, world, monkeypatch, caplog):

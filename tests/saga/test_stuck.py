@@ -14,7 +14,7 @@ from sagajobs.errors import DefinitionError
 from sagajobs.saga import step
 from sagajobs.saga.store import Store
 from sagajobs.saga.sweep import recover
-from tests.support.sagas import QUICK, Scripted, record
+from tests.support.sagas import QUICK, Killed, Scripted, record
 
 ASKED = "manual_review_required"
 
@@ -125,6 +125,25 @@ def test_a_probe_that_kills_its_worker(throwaway, app_engine):
             app_engine.executor.forward(kind, act, handle.id)
     assert handle.status() == ASKED
     assert len(looks) == QUICK.max_attempts + 2 * 2 + 1
+
+
+def test_a_call_that_kills_its_worker(throwaway, app_engine):
+    """Each attempt is on record before its call: the next delivery counts on, whoever gets it."""
+    calls = []
+
+    def kill(self, key):
+        calls.append(key)
+        raise Killed
+
+    act = step(external=True, irreversible=True, idempotent=True, retry=QUICK)(kill)
+    kind = throwaway.kind(act=act)
+    handle = record(kind, {})
+    for _ in range(QUICK.max_attempts + 2):
+        throwaway.let_time_pass()
+        with contextlib.suppress(Killed):
+            app_engine.executor.forward(kind, act, handle.id)
+    assert handle.status() == ASKED
+    assert len(calls) == QUICK.max_attempts
 
 
 def test_one_that_cannot_even_be_read_does_not_keep_the_sweep_from_the_others(throwaway, app_engine):

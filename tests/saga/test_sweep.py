@@ -76,6 +76,26 @@ def test_two_sweeps_at_once_take_each_saga_once(world, app_engine, _clean_broker
         app_engine.drive(Scripted, handle.id)
 
 
+def test_a_saga_that_another_sweep_has_taken_is_passed_over(world, app_engine, monkeypatch):
+    """Both have seen that two are due; while the one sends its first hint, the other takes what is left."""
+    handles = [record(Scripted, {}) for _ in range(2)]
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("UPDATE sagas SET next_at = saga_now()"))
+    others: list[int] = []
+
+    class Hints:
+        def steps(self, kind, saga_id, names):
+            if not others:
+                others.append(0)
+                others[0] = recover(app_engine)
+
+    monkeypatch.setattr(app_engine, "publisher", Hints())
+    assert (recover(app_engine), others) == (1, [1])
+    assert [handle.record().hints for handle in handles] == [1, 1]
+    for handle in handles:
+        app_engine.drive(Scripted, handle.id)
+
+
 def test_a_kind_that_this_worker_does_not_know_is_left_to_others(app_engine, monkeypatch):
     handles = [record(Scripted, {}), record(Pivoting, {}), record(Scripted, {})]
     with app_engine.database.transaction() as connection:

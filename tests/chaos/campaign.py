@@ -1,0 +1,112 @@
+"""A campaign: the siege, the calm after it, and what is found."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from sagajobs import migrations
+from sagajobs.root import app, engine, servers, settings
+from tests.chaos.garrison import Garrison
+from tests.chaos.load import HOSTS, Load
+from tests.chaos.setting import Setting
+from tests.chaos.siege import Blow, Siege
+from tests.chaos.verdict import Verdict, judge
+from tests.support import given
+from tests.support.simulator import Simulator
+
+PATIENCE = 300.0
+"""Seconds that the calm may take: some of what failed often is tried again after minutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a campaign came to.
+
+    Attributes:
+        verdict: what is wrong, and what was counted.
+        blows: all that fell.
+        began: when, seconds since the epoch.
+        calm: seconds that it took until all were at rest.
+    """
+
+    verdict: Verdict
+    blows: list[Blow]
+    began: float
+    calm: float
+
+
+def besiege(setting: Setting, progress: Callable[[float, str], None]) -> Outcome:
+    """Lay siege, let it heal, judge; raises what ended the load before its time."""
+    dice = Random(setting.seed)
+    migrations.upgrade(engine.database.engine)
+    _hire()
+    simulator = Simulator(servers().calcom)
+    garrison = Garrison(setting.home, Random(dice.random()))
+    load = Load(engine, setting.rate, Random(dice.random()))
+    siege = Siege(
+        garrison=garrison,
+        engine=engine,
+        simulator=simulator,
+        home=setting.home,
+        wipe=_wipe,
+        embedded=("postgres", "redis") if setting.broker is None else ("postgres",),
+        dice=Random(dice.random()),
+    )
+    began = time.time()
+    try:
+        load.begin()
+        siege.lay(setting.seconds, progress)
+        load.end()
+        calm = _await_rest()
+    finally:
+        load.stop()
+        garrison.stop()
+        if setting.broker is not None:
+            given.leave_broker(app, settings().queue_prefix)
+    with engine.database.reading() as connection:
+        verdict = judge(connection, simulator.ledger(), load.keys, siege.blows)
+    engine.database.close()
+    return Outcome(verdict=verdict, blows=siege.blows, began=began, calm=calm)
+
+
+def _hire() -> None:
+    staff = text("INSERT INTO staff (id, name, email, calcom_user_id) VALUES (:n, :name, :email, :n)")
+    with engine.database.transaction() as connection:
+        for n in range(1, HOSTS + 1):
+            connection.execute(staff, {"n": n, "name": f"Host {n}", "email": f"host{n}@example.com"})
+
+
+def _wipe() -> None:
+    """Empty every queue; on Redis, forget everything else, too: what is not acknowledged, the quota, the circuit."""
+    with app.connection_for_write() as connection:
+        if connection.transport.driver_type == "redis":
+            connection.default_channel.client.flushall()
+            return
+        for queue in app.amqp.queues.values():
+            bound = queue(connection.default_channel)
+            bound.declare()
+            bound.purge()
+
+
+def _await_rest() -> float:
+    """Wait until no saga is under way, or the patience is over: the verdict then says how many are."""
+    began = time.monotonic()
+    pause = threading.Event()
+    while time.monotonic() < began + PATIENCE and _under_way():
+        pause.wait(0.5)
+    return time.monotonic() - began
+
+
+def _under_way() -> int:
+    try:
+        with engine.database.reading() as connection:
+            return int(connection.execute(text("SELECT count(*) FROM sagas WHERE next_at IS NOT NULL")).scalar_one())
+    except DBAPIError:
+        return 1
