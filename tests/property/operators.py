@@ -92,10 +92,13 @@ class Operators(World):
             return
         number = cases[which % len(cases)][0]
         try:
-            remedies = sorted(self.engine.review.options(number).resolutions)
+            taken = self.engine.review.options(number).resolutions
         except RemedyRefused:
             return  # while it is paused
         opened = self.engine.review.open(number)
+        remedies = [remedy for remedy in Remedy if remedy in taken]
+        if Remedy.SKIP in remedies:  # which few cases take
+            remedies += [Remedy.SKIP] * 3
         remedy = remedies[choice % len(remedies)]
         settle = {
             Remedy.MARK_DONE: self._say_done,
