@@ -5,6 +5,7 @@ Each undo bears repetition, looks again when it is done, and returns the evidenc
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,12 +82,12 @@ class CalcomCompensationService:
         trail = [uid]
         while len(trail) <= LONGEST_TRAIL:
             try:
-                self._client.cancel_booking(trail[-1], reason)
-            except AlreadyCancelled:
-                pass  # by an earlier try of ours, by a person, or by a move: the look below tells
+                with contextlib.suppress(AlreadyCancelled):  # by an earlier try, a person, or a move: the look tells
+                    self._client.cancel_booking(trail[-1], reason)
+                booking = self._client.get_booking(trail[-1])
             except BookingNotFound:
+                # Where it has only just been made, a replica may not show it although the cancel has found it.
                 raise CalcomUnavailable(f"booking {trail[-1]} is not to be seen (yet)") from None
-            booking = self._client.get_booking(trail[-1])
             if booking.rescheduled_to_uid is not None:
                 trail.append(booking.rescheduled_to_uid)
                 continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sagajobs.errors import SagaNotFound
 from sagajobs.saga import Engine, Saga, faultpoints
 from sagajobs.saga.act import Verdict
 
@@ -47,6 +48,8 @@ class HandBroker:
         self.messages: list[Message] = []
         self.delivered: list[Message] = []
         self.deaths = 0
+        self.strays = 0
+        self._doom: tuple[faultpoints.Point | None, int] = (None, 0)
 
     # --- what the engine publishes through ---
 
@@ -71,12 +74,19 @@ class HandBroker:
         """Give a message to a worker, who may die at a fault point; it is then given out again."""
         message = self.messages.pop(index)
         self.delivered.append(message)
-        with _dying(dies_at):
+        doom, left = self._doom
+        with _dying(dies_at or (doom if left else None)):
             try:
                 self._work(message)
             except Killed:
                 self.deaths += 1
+                if dies_at is None:
+                    self._doom = (doom, left - 1)
                 self.messages.append(replace(message, redelivered=True))
+
+    def doom(self, point: faultpoints.Point, times: int) -> None:
+        """Have so many of the workers that come to a fault point from now on die there."""
+        self._doom = (point, times)
 
     def lose(self, index: int) -> None:
         """Give a message to nobody."""
@@ -97,6 +107,18 @@ class HandBroker:
         return delivered
 
     def _work(self, message: Message) -> None:
+        try:
+            self._carry_out(message)
+        except SagaNotFound:  # purged while the message was on its way
+            self.strays += 1
+            self.fail(message)
+
+    def fail(self, message: Message) -> None:
+        """Do as Celery does when a task fails: call its errback, which a compensation has none of."""
+        if message.step is not None:
+            self.compensation(message.kind, message.saga_id)
+
+    def _carry_out(self, message: Message) -> None:
         kind, saga_id = message.kind, message.saga_id
         if message.step is None:
             self.engine.executor.compensate(kind, saga_id)

@@ -60,6 +60,7 @@ def calcom_simulator(saga_stack: Stack) -> Iterator[Simulator]:
         breaker.close()
     yield simulator
     simulator.heal()
+    simulator.close()
 
 
 @pytest.fixture

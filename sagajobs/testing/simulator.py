@@ -24,23 +24,29 @@ class Simulator:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._http = requests.Session()  # one connection: random histories make a hundred thousand of these calls
+        self._http.trust_env = False
+
+    def close(self) -> None:
+        """End the connection."""
+        self._http.close()
 
     def reset(self, **world: object) -> None:
         """Forget everything; `world` is the one to begin with."""
-        requests.post(f"{self.url}/_simulator/reset", json=world or None, timeout=5).raise_for_status()
+        self._http.post(f"{self.url}/_simulator/reset", json=world or None, timeout=5).raise_for_status()
 
     def fault(self, operation: str, kind: str, when: str = "before", **how: object) -> None:
         """Have an operation fail in some way, before or after it is done: once, or as `how` says."""
         body = {"operation": operation, "kind": kind, "when": when, **(how or {"count": 1})}
-        _done(requests.post(f"{self.url}/_simulator/faults", json=body, timeout=5))
+        _done(self._http.post(f"{self.url}/_simulator/faults", json=body, timeout=5))
 
     def heal(self) -> None:
         """Have nothing fail any more."""
-        requests.delete(f"{self.url}/_simulator/faults", timeout=5).raise_for_status()
+        self._http.delete(f"{self.url}/_simulator/faults", timeout=5).raise_for_status()
 
     def switch(self, **switches: object) -> None:
         """Set how it behaves."""
-        requests.post(f"{self.url}/_simulator/switches", json=switches, timeout=5).raise_for_status()
+        self._http.post(f"{self.url}/_simulator/switches", json=switches, timeout=5).raise_for_status()
 
     def ledger(self) -> list[Json]:
         """Return all bookings, each with its history."""
@@ -52,13 +58,13 @@ class Simulator:
 
     def host(self, act: str, uid: str, **how: object) -> Json:
         """Do as a host does in the web app: cancel, move, reassign, confirm or decline."""
-        done: Json = _done(requests.post(f"{self.url}/_simulator/host/{act}", json={"uid": uid, **how}, timeout=5))
+        done: Json = _done(self._http.post(f"{self.url}/_simulator/host/{act}", json={"uid": uid, **how}, timeout=5))
         return done
 
     def subscribe(self, url: str, *triggers: str, **more: object) -> Json:
         """Register a webhook, for all that is told of bookings unless triggers are given."""
         made: Json = _done(
-            requests.post(
+            self._http.post(
                 f"{self.url}/v2/webhooks",
                 json={"subscriberUrl": url, "active": True, "triggers": triggers or TRIGGERS, **more},
                 headers={"Authorization": f"Bearer {DEFAULT_API_KEY}"},
@@ -73,12 +79,12 @@ class Simulator:
 
     def repeat(self, delivery_id: int) -> Json:
         """Send a past delivery once more."""
-        sent: Json = _done(requests.post(f"{self.url}/_simulator/deliveries/{delivery_id}/repeat", timeout=5))
+        sent: Json = _done(self._http.post(f"{self.url}/_simulator/deliveries/{delivery_id}/repeat", timeout=5))
         return sent
 
     def counts(self) -> Json:
         """Return how many calls of each kind there were."""
-        counted: Json = _done(requests.get(f"{self.url}/_simulator/counts", timeout=5))
+        counted: Json = _done(self._http.get(f"{self.url}/_simulator/counts", timeout=5))
         return counted
 
     def calls(self) -> list[Json]:
@@ -86,7 +92,7 @@ class Simulator:
         return self._see("requests", "requests")
 
     def _see(self, what: str, part: str) -> list[Json]:
-        seen: list[Json] = _done(requests.get(f"{self.url}/_simulator/{what}", timeout=5))[part]
+        seen: list[Json] = _done(self._http.get(f"{self.url}/_simulator/{what}", timeout=5))[part]
         return seen
 
     def limit(self, calls: int, *, window: float) -> None:
@@ -97,7 +103,7 @@ class Simulator:
     def book(self, *, event_type_id: int, start: str, email: str = "somebody@elsewhere.example") -> Json:
         """Book as somebody else would, past us."""
         booked: Json = _done(
-            requests.post(
+            self._http.post(
                 f"{self.url}/v2/bookings",
                 json={
                     "eventTypeId": event_type_id,

@@ -87,6 +87,18 @@ def test_a_location_that_does_not_read_as_restored_is_not_called_so(there, booke
         there.restore_booking_metadata(appointment.calcom_v2_booking_id, {"location": HERE})
 
 
+def test_a_booking_that_a_replica_does_not_show_yet_is_cancelled_and_looked_at_again(there, simulator, booked):
+    """As where one of several bookings fails at once, and the others have only just been made."""
+    simulator.switch(replica_stopped=True)
+    uid = booked().calcom_v2_booking_id
+    with pytest.raises(CalcomUnavailable, match=r"not to be seen \(yet\)"):
+        there.cancel_calcom_booking(uid, "a test")
+    assert simulator.standing() == []
+
+    simulator.switch(replica_stopped=False)
+    assert there.cancel_calcom_booking(uid, "a test")["status_read_back"] == "cancelled"
+
+
 def test_a_status_is_reverted_once_and_the_slot_is_free_again(here, booked, app_engine, db):
     appointment = booked()
     with Session(app_engine.database.engine) as session, session.begin():

@@ -286,6 +286,20 @@ class TestReading:
         )
         assert len(states) > 2
 
+    def test_a_replica_that_stopped_shows_what_was_until_it_goes_on(self, book, simulator):
+        uid = book().json()["data"]["uid"]
+        simulator.switch(replica_stopped=True)
+        later = book(start="2050-09-06T10:00:00.000Z").json()["data"]["uid"]
+        simulator.api("POST", f"/v2/bookings/{uid}/cancel", {"cancellationReason": "x"})
+        simulator.switch(race="off")  # another switch does not move it on
+
+        assert simulator.api("GET", f"/v2/bookings/{uid}").json()["data"]["status"] == "accepted"
+        assert simulator.api("GET", f"/v2/bookings/{later}").status_code == 404
+
+        simulator.switch(replica_stopped=False)
+        assert simulator.api("GET", f"/v2/bookings/{uid}").json()["data"]["status"] == "cancelled"
+        assert simulator.api("GET", f"/v2/bookings/{later}").status_code == 200
+
     def test_event_types(self, simulator):
         listed = simulator.api("GET", "/v2/event-types", version="2024-06-14").json()["data"]
         assert [one["id"] for one in listed] == [1, 2, 3, 4, 5, 6, 7]

@@ -18,10 +18,10 @@ endpoints, which take and give JSON; a body that makes no sense is a 400 that sa
     fires counts.
 
 `GET`, `POST /_simulator/switches`
-    Show or set some of: `lag_ms`, `lag_fails_create`, `lag_blinds_cancel`, `race` (off|conflict|redacted),
-    `bookings_version_known`, `fallback` (unfiltered|not_found), `clock_offset_seconds`, `rate_limit_per_minute`,
-    `rate_limit_window_seconds`, `rate_limit_block_seconds`, `webhooks_lost`, `webhooks_doubled`,
-    `webhooks_reordered`, `webhooks_before_reply`; see `switches.Switches`.
+    Show or set some of: `lag_ms`, `replica_stopped`, `lag_fails_create`, `lag_blinds_cancel`, `race`
+    (off|conflict|redacted), `bookings_version_known`, `fallback` (unfiltered|not_found), `clock_offset_seconds`,
+    `rate_limit_per_minute`, `rate_limit_window_seconds`, `rate_limit_block_seconds`, `webhooks_lost`,
+    `webhooks_doubled`, `webhooks_reordered`, `webhooks_before_reply`; see `switches.Switches`.
 
 `POST /_simulator/host/{cancel|move|reassign|confirm|decline}`
     What a host does in the web app: `{"uid": ..., "reason": ...}`, for a move with `"start"`, for a reassignment with

@@ -116,7 +116,7 @@ class SwitchesHandler(ControlHandler):
         """Set the switches that are given, and leave the others."""
         switches = self.body(Switches, default=self.state.switches.model_dump())
         if switches is not None:
-            self.state.switches = switches
+            self.state.switch(switches)
             if not switches.webhooks_reordered:
                 await self.state.deliveries.let_go()
             self.send(document(switches.model_dump()))

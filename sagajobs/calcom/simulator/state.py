@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,7 +61,8 @@ class State:
 
     def _begin(self, world: World, switches: Switches) -> None:
         self.world = world
-        self.switches = switches
+        self._stopped_at: float | None = None
+        self.switch(switches)
         self.ledger = Ledger()
         self.reservations = Reservations()
         self.webhooks = Webhooks()
@@ -69,6 +71,14 @@ class State:
         self.limiter = Limiter()
         self.requests: deque[RequestRecord] = deque(maxlen=_REQUESTS_KEPT)
         self.counts: Counter[tuple[str, int | None]] = Counter()
+
+    def switch(self, switches: Switches) -> None:
+        """Behave like this from now on."""
+        self.switches = switches
+        if not switches.replica_stopped:
+            self._stopped_at = None
+        elif self._stopped_at is None:
+            self._stopped_at = time.monotonic()
 
     def record(self, call: RequestRecord) -> None:
         """Keep and count one call of the API."""
@@ -97,7 +107,8 @@ class State:
     @property
     def lag(self) -> float:
         """Seconds that the read replica is behind."""
-        return self.switches.lag_ms / 1000
+        stopped_for = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
+        return max(self.switches.lag_ms / 1000, stopped_for)
 
     def event(self, what: str, request_id: str) -> Event:
         """Return an entry for a booking's history."""

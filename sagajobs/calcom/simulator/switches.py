@@ -12,6 +12,7 @@ class Switches(BaseModel):
 
     Attributes:
         lag_ms: how far the read replica is behind, which GET and list read from.
+        replica_stopped: it takes up nothing more from now on, until this is set back to False.
         lag_fails_create: a create or reschedule answers 500 when its read-back does not find the booking on the
             replica.
         lag_blinds_cancel: a cancel or reschedule looks the booking up on the replica, too, before it works on the
@@ -35,6 +36,7 @@ class Switches(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lag_ms: int = Field(default=0, ge=0)
+    replica_stopped: bool = False
     lag_fails_create: bool = False
     lag_blinds_cancel: bool = False
     race: Literal["off", "conflict", "redacted"] = "off"
