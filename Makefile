@@ -47,7 +47,7 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 mutants: install ## Break the engine on purpose, one guarantee at a time, and see a test notice each (3 to 6 min)
 	$(BIN)/python -m tests.mutants
 
-chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (four a second)
+chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (six a second, with nothing beside)
 	PROPERTY_EXAMPLES=$(CHAOS_EXAMPLES) $(BIN)/pytest -q tests/property
 
 bench: install ## Measure what benchmarks/ measures, each a table (sweeps, quota: about 5 min each; 4 GB of disk)
