@@ -10,10 +10,13 @@ TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
 TEST_REDIS_URL ?= redis://127.0.0.1:6379/4
 TEST_BROKER_URLS ?= redis://127.0.0.1:6379/8 amqp://guest:guest@127.0.0.1:5672//
 
-# Random histories that `make chaos` tries.
-CHAOS_EXAMPLES ?= 5000
+# `make chaos`: random histories tried first; then how long the real stack is besieged, by which dice, on which broker.
+CHAOS_EXAMPLES ?= 1000
+CHAOS_SECONDS ?= 600
+CHAOS_SEED ?=
+CHAOS_BROKER ?=
 
-.PHONY: help install demo up test test-servers mutants chaos bench check format clean
+.PHONY: help install demo up test test-servers mutants chaos bench check audit format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,14 +44,16 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 	@set -e; for broker in $(TEST_BROKER_URLS); do \
 		echo "== broker: $${broker%%:*}"; \
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
-			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance; \
+			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance tests/kit; \
 	done
 
 mutants: install ## Break the engine on purpose, one guarantee at a time, and see a test notice each (3 to 6 min)
 	$(BIN)/python -m tests.mutants
 
-chaos: install ## Try CHAOS_EXAMPLES random histories of bookings, faults, losses and deaths (six a second, with nothing beside)
+chaos: install ## Try CHAOS_EXAMPLES random histories, then besiege the real stack for CHAOS_SECONDS
 	PROPERTY_EXAMPLES=$(CHAOS_EXAMPLES) $(BIN)/pytest -q tests/property
+	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) \
+		$(if $(CHAOS_BROKER),--broker $(CHAOS_BROKER))
 
 bench: install ## Measure what benchmarks/ measures, each a table (sweeps, quota: about 5 min each; 4 GB of disk)
 	@set -e; for one in benchmarks/[a-z]*.py; do \
@@ -61,10 +66,15 @@ check: install ## Lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: install ## Look for known faults in what is installed; needs PyPI's own service, which mirrors lack
+	@$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/frozen.txt
+	@$(BIN)/pip-audit --requirement $(VENV)/frozen.txt --no-deps --disable-pip --strict --progress-spinner off \
+		2> $(VENV)/audit.log || { grep -v ^WARNING $(VENV)/audit.log | tail -n 1; exit 1; }
+
 format: install ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean: ## Remove what the targets above have made, the demonstration's data included; other data stays
 	-@[ ! -x $(BIN)/sagajobs ] || $(BIN)/sagajobs demo --clean
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

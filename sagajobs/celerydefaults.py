@@ -73,6 +73,8 @@ def celery_defaults(settings: Settings, broker_url: str, sweeps: Iterable[Sweep]
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
+        # Looks at a message before Celery does, whom a damaged one may kill.
+        "worker_consumer": "sagajobs.saga.intake:Intake",
         "result_backend": None,
         "task_ignore_result": True,
         # One message a child: what waits behind a slow call is better off with another worker.

@@ -187,3 +187,16 @@ with cwd_in_path():  # as Celery's own loader does: the `celery` program does no
 
 Canvas(app, engine)
 logs.quieten()
+
+
+def read_again() -> None:
+    """Read the environment once more, for tests: their servers are named after a saga's module was imported.
+
+    What had been registered with time-outs of the settings keeps them.
+    """
+    database.close()
+    for known in (settings, servers, calcom, quota, circuit, _shared, _quick_calcom):
+        known.cache_clear()
+    engine.executor.stall_after = settings().stall_after
+    if getattr(app, "configured", False):  # which its stubs do not know
+        app.conf.update(_configuration())

@@ -34,7 +34,7 @@ os.environ.update(
     SAGAJOBS_LOG_LEVEL="DEBUG",
 )
 
-OUTSIDE = {"worker", "workers"}
+OUTSIDE = {"worker", "saga_worker"}
 """Fixtures that start Celery workers; the tests that ask for one take seconds, and go through the broker."""
 
 

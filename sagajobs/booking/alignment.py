@@ -27,7 +27,7 @@ OVER = ("cancelled", "failed", "completed")
 class Host(BaseModel):
     """Whom a booking is with: Cal.com's number for him, and his e-mail address."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(hide_input_in_errors=True, frozen=True)
 
     id: int
     email: str | None = Field(default=None, repr=False)
@@ -41,7 +41,7 @@ class Sight(BaseModel):
         status: of the last one; likewise its start, end and host.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(hide_input_in_errors=True, frozen=True)
 
     uids: tuple[str, ...]
     status: str

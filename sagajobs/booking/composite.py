@@ -59,7 +59,7 @@ class CompositeRequest(BaseModel):
         segments: what to book, in the customer's order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(hide_input_in_errors=True, frozen=True, extra="forbid")
 
     customer: Customer
     segments: tuple[Slot, ...] = Field(min_length=FEWEST, max_length=MOST)

@@ -61,7 +61,7 @@ class Hint(BaseModel):
         seen: when it was, or what was seen; tells one hint from another.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(hide_input_in_errors=True, frozen=True, extra="forbid")
 
     appointment_id: PositiveInt
     booking_uid: BookingUid

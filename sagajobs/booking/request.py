@@ -59,7 +59,7 @@ class Customer(BaseModel):
         time_zone: IANA name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(hide_input_in_errors=True, frozen=True, extra="forbid")
 
     name: Text = Field(repr=False)
     email: EmailStr = Field(repr=False, max_length=254)
@@ -78,7 +78,7 @@ class Slot(BaseModel):
         notes: for whoever does it, 2000 characters at the most.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(hide_input_in_errors=True, frozen=True, extra="forbid")
 
     event_type_id: PositiveInt = Field(strict=True, le=2**31 - 1)
     start: Start

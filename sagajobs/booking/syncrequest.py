@@ -43,7 +43,7 @@ def _each_once(emails: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(hide_input_in_errors=True, frozen=True, extra="forbid")
 
 
 class Place(_Model):
@@ -169,4 +169,4 @@ class SyncRequest(
     (`AppointmentSyncSaga.check`) and once more when it is its turn.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(hide_input_in_errors=True, frozen=True)

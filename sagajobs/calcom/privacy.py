@@ -1,16 +1,19 @@
-"""Keeping the query strings of Cal.com's URLs, which name attendees, out of the HTTP library's log.
+"""Keeping the query strings of Cal.com's URLs, which name attendees, out of the HTTP library's log and out of Sentry.
 
 urllib3 logs every request line at DEBUG, query included. The filter here cuts queries off while a call of
-ours is under way in the thread that logs, and leaves the rest of the program's requests alone.
+ours is under way in the thread that logs, and leaves the rest of the program's requests alone. Sentry's SDK notes every
+request, query included, as a breadcrumb and as a span; while a call of ours is under way it notes them where they are
+thrown away.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +47,22 @@ _install()
 
 @contextmanager
 def private_queries() -> Iterator[None]:
-    """Keep query strings out of urllib3's log for what this thread does inside the block."""
+    """Keep query strings out of urllib3's log, and out of Sentry, for what this thread does inside the block."""
     _here.private = True
     try:
-        yield
+        with _unseen_by_sentry():
+            yield
     finally:
         _here.private = False
+
+
+@contextmanager
+def _unseen_by_sentry() -> Iterator[None]:
+    # Who reports to Sentry has imported its SDK; the others are spared the time that it takes.
+    sentry: Any = sys.modules.get("sentry_sdk")
+    if sentry is None:
+        yield
+        return
+    with sentry.isolation_scope():
+        sentry.get_current_scope().span = None
+        yield

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -52,6 +53,9 @@ class Trigger(StrEnum):
     """Another host, the same uid."""
 
 
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Beyond them lie times that are no year of Python's in some time zone."""
+
 Uid = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 
 
@@ -77,7 +81,7 @@ class Webhook(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     trigger: Trigger
-    created_at: AwareDatetime
+    created_at: Annotated[AwareDatetime, Field(ge=FIRST, lt=LAST)]
     uid: Uid
     reschedule_uid: Uid | None = None
     metadata: Annotated[dict[str, str], BeforeValidator(_strings_only)] = Field(default_factory=dict, repr=False)

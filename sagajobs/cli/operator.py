@@ -11,7 +11,7 @@ import click
 
 from sagajobs.cli import queries
 from sagajobs.cli.application import engine, load_kind, ready_database
-from sagajobs.cli.output import cause, json_option, pairs, print_json
+from sagajobs.cli.output import cause, echo, json_option, pairs, print_json
 from sagajobs.errors import RemedyRefused
 from sagajobs.saga.cases import Case, check_open
 from sagajobs.saga.explain import Explanation, Prospect
@@ -118,7 +118,7 @@ def print_done(document: Mapping[str, Any], line: str, *, as_json: bool) -> None
     if as_json:
         print_json(document)
     else:
-        click.echo(line)
+        echo(line)
 
 
 def print_prospect(prospect: Prospect, *, as_json: bool) -> None:
@@ -168,9 +168,9 @@ def print_explanation(explanation: Explanation, *, private: bool, as_json: bool)
         facts["evidence"] = pairs(case.evidence)
     width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"{name.ljust(width)}  {value}")
+        echo(f"{name.ljust(width)}  {value}")
     for prospect in explanation.prospects:
-        click.echo()
+        echo()
         _echo(prospect)
 
 
@@ -209,15 +209,15 @@ def prospect_document(prospect: Prospect) -> dict[str, Any]:
 
 def _echo(prospect: Prospect) -> None:
     if prospect.refused is not None:
-        click.echo(f"{typed(prospect.act)}: not here, {prospect.refused}")
+        echo(f"{typed(prospect.act)}: not here, {prospect.refused}")
         return
-    click.echo(f"{typed(prospect.act)}:")
+    echo(f"{typed(prospect.act)}:")
     for change in prospect.changes:
-        click.echo(f"  {change}")
+        echo(f"  {change}")
     for act in prospect.follows:
-        click.echo(f"  then {_foreseen(act)}")
+        echo(f"  then {_foreseen(act)}")
         for call in act.calls:
-            click.echo(f"    {call['method']} {call['path']}  {pairs(call['body'])}")
+            echo(f"    {call['method']} {call['path']}  {pairs(call['body'])}")
 
 
 def _foreseen(act: Foreseen) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,17 +19,34 @@ _ANY_WIDTH = 10_000
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
+_NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it, and what turns the direction of the text around it."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 """The option of every command that shows something."""
 
 
 def print_json(document: Any) -> None:
     """Print a document, with times in ISO 8601."""
-    click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+    written = json.dumps(document, default=_plain, ensure_ascii=False)
+    click.echo(_NOT_SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", written))
 
 
 def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def harmless(text: str) -> str:
+    """Return a text with all that a terminal would obey written as Python writes it in a string.
+
+    Notes of customers and answers of other systems may hold anything, and are read by operators.
+    """
+    return _NOT_SHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def echo(line: str = "") -> None:
+    """Print a line that may quote others."""
+    click.echo(harmless(line))
 
 
 def print_table(
@@ -38,10 +56,11 @@ def print_table(
 
     Args:
         headings: one per column.
-        rows: cells as text; shown as they are, whatever they look like to rich.
+        rows: cells as text; shown as they are, whatever they look like to rich, but for what a terminal obeys.
         styles: rich's style per row, for a terminal.
         err: print to standard error.
     """
+    rows = [[harmless(cell) for cell in row] for row in rows]
     stream = sys.stderr if err else sys.stdout
     # A person looks at a terminal; a pipe gets no colours, no boxes, and every character.
     if stream.isatty():

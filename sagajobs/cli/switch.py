@@ -6,7 +6,7 @@ import click
 
 from sagajobs.cli.application import ready_database, saga_enabled
 from sagajobs.cli.operator import signature, who_option
-from sagajobs.cli.output import json_option, moment, print_json
+from sagajobs.cli.output import echo, json_option, moment, print_json
 
 _why = click.option("--why", metavar="REASON", required=True, help="Your reason; it goes on record.")
 
@@ -44,4 +44,4 @@ def _turn(*, value: bool, who: str | None, why: str, as_json: bool) -> None:
         )
     else:
         state = "on" if turned.value else "off"
-        click.echo(f"{switch.name} is {state} since {moment(turned.set_at)}, turned by {turned.set_by}: {turned.why}")
+        echo(f"{switch.name} is {state} since {moment(turned.set_at)}, turned by {turned.set_by}: {turned.why}")

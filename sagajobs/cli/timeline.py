@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 
 from sagajobs.cli import queries
 from sagajobs.cli.application import engine, load_kind, ready_database
-from sagajobs.cli.output import cause, json_option, moment, pairs, print_json, print_table, span
+from sagajobs.cli.output import cause, echo, json_option, moment, pairs, print_json, print_table, span
 from sagajobs.saga import SagaHandle, SagaState, StepState
 
 _PRIVATE_DETAIL = ("who", "why", "reference")
@@ -86,8 +86,8 @@ def _error(error: Mapping[str, Any] | None, *, private: bool) -> dict[str, Any] 
 
 def _print(document: dict[str, Any], *, private: bool) -> None:
     for line in _header(document, private=private):
-        click.echo(line)
-    click.echo()
+        echo(line)
+    echo()
     print_table(
         ("step", "state", "attempts", "undos", "took", "error", "now"),
         [
@@ -106,8 +106,8 @@ def _print(document: dict[str, Any], *, private: bool) -> None:
     for step in document["steps"]:
         for name in ("receipt", "output"):
             if step.get(name) is not None:
-                click.echo(f"{step['name']}, {'undone' if name == 'receipt' else 'result'}: {pairs(step[name])}")
-    click.echo()
+                echo(f"{step['name']}, {'undone' if name == 'receipt' else 'result'}: {pairs(step[name])}")
+    echo()
     print_table(
         ("after", "event", "step", "attempt", "detail"),
         [

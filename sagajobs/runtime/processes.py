@@ -21,7 +21,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -74,7 +74,7 @@ class Program:
     name: str
     argv: Sequence[str]
     log: Path
-    env: Mapping[str, str] | None = None
+    env: Mapping[str, str] | None = field(default=None, repr=False)  # passwords stand in it
     cwd: Path | None = None
     ready: Callable[[], bool] | None = None
     ready_timeout: float = 30.0

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from sagajobs.errors import ClaimLost
-from sagajobs.saga.declaration import LEASE_MARGIN, Step
+from sagajobs.saga.declaration import LEASE_MARGIN, Method, Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
-from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.faultpoints import Point, Work, reached, work
 from sagajobs.saga.locks import Successor, release_locks
 from sagajobs.saga.noting import note
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.states import ENDED, FORWARD, SagaState, StepState, sources
-from sagajobs.saga.store import Event, Review, StepWrite, Store, Written
+from sagajobs.saga.store import Event, Review, StepWrite, Store, Written, to_json
 
 if TYPE_CHECKING:
     from sagajobs.saga.executor import Executor
@@ -93,6 +93,10 @@ class Act:
     def key(self) -> str:
         """What identifies this step's effect outside: in the call, to the probe, at every attempt."""
         return f"{self.saga_id}/{self.step.name}"
+
+    def carry_out(self, what: Work, method: Method, *arguments: Any) -> Any:
+        """Call the author's code for this step; returns what it returned, as it can be stored."""
+        return to_json(work(what, self.saga_id, self.step.name, method, *arguments, *self.step.items))
 
     def write(
         self,

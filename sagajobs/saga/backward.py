@@ -12,11 +12,11 @@ from sagajobs.saga.act import Act, Outcome, Verdict, claimed
 from sagajobs.saga.declaration import LEASE_MARGIN, Step, Undo
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle
-from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.faultpoints import Point, Work, reached
 from sagajobs.saga.policy import Failure
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.states import SagaState, StepState
-from sagajobs.saga.store import Review, describe_error, to_json
+from sagajobs.saga.store import Review, describe_error
 
 
 def needs_undo(saga: Saga, step: Step) -> bool:
@@ -75,7 +75,7 @@ class Backward(Act):
     ) -> Outcome:
         try:
             with self.database.session(connection) as db:
-                receipt = to_json(undo.method(saga, db, *self.step.items))
+                receipt = self.carry_out(Work.UNDO, undo.method, saga, db)
         except Exception as error:  # noqa: BLE001 - whatever an undo raises is the engine's to classify
             connection.close()  # which rolls back
             return self._failed(record, row, undo, error, attempt)
@@ -84,7 +84,7 @@ class Backward(Act):
 
     def _undo_outside(self, saga: Saga, record: SagaRecord, row: StepRecord, undo: Undo, attempt: int) -> Outcome:
         try:
-            receipt = to_json(undo.method(saga, row.output, *self.step.items))
+            receipt = self.carry_out(Work.UNDO, undo.method, saga, row.output)
         except Exception as error:  # noqa: BLE001 - whatever an undo raises is the engine's to classify
             return self._failed(record, row, undo, error, attempt)
         reached(Point.AFTER_CALL, self.saga_id, self.step.name)

@@ -7,6 +7,7 @@ is a `StepFailed` without its cause. Results are never stored: the table has the
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -45,6 +46,12 @@ _QUICKLY = {"max_retries": 2, "interval_start": 0.0, "interval_step": 0.2, "inte
 """How long a publisher tries: not long, as a web request may wait for it and the sweep sends the hint again."""
 
 
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""An id as the table writes it."""
+
+_ITEMS = 1 << 31
+"""Beyond any number of a step of `each`."""
+
 Task: TypeAlias = "_Task[Any, Any]"
 
 
@@ -67,6 +74,17 @@ class SagaTask(_Task):  # type: ignore[type-arg]  # generic in its stubs only
     ignore_result = True
     store_errors_even_if_ignored = False
     throws = (StepFailed,)
+
+    takes: Sequence[str] = ()
+    """Names of the keyword arguments that it takes; see `fits`."""
+
+    def fits(self, args: object, kwargs: object) -> bool:
+        """Say whether a message's arguments are such as it takes; they may be anything that JSON can say."""
+        if args or not isinstance(kwargs, dict) or not set(kwargs) <= set(self.takes):
+            return False
+        saga_id, item = kwargs.get("saga_id"), kwargs.get("item", 0)
+        known = isinstance(saga_id, str) and _ID.fullmatch(saga_id) is not None
+        return (known or "saga_id" not in self.takes) and type(item) is int and 0 <= item < _ITEMS
 
     def after_return(
         self, _status: str, _retval: Any, _task_id: str, _args: Any, kwargs: dict[str, Any], _einfo: Any
@@ -147,6 +165,7 @@ class Canvas:
                 f"{kind.name}.{step.name}",
                 _step_body(self._engine, kind, step),
                 queue=step.queue or STEP_QUEUE,
+                takes=("saga_id",) if step.each is None else ("saga_id", "item"),
                 # Soft: the step hears of it and fails as ambiguous. Hard: with the lease over, the child must be gone.
                 soft_time_limit=step.timeout,
                 time_limit=step.lease,
@@ -156,6 +175,7 @@ class Canvas:
             f"{kind.name}.{COMPENSATE}",
             _compensate_body(self._engine, kind),
             queue=COMPENSATE_QUEUE,
+            takes=("saga_id",),
             time_limit=UNDO_BUDGET + longest + 30,
         )
 

@@ -14,13 +14,13 @@ from sagajobs.saga.declaration import Probe
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.degrade import Degrade
 from sagajobs.saga.events import Lifecycle
-from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.faultpoints import Point, Work, reached
 from sagajobs.saga.locks import LOOK_AGAIN, take_locks
 from sagajobs.saga.plan import Do, Plan
 from sagajobs.saga.policy import Failure
 from sagajobs.saga.records import Look, SagaRecord, StepRecord
 from sagajobs.saga.states import FORWARD, SagaState, StepState
-from sagajobs.saga.store import Review, describe_error, to_json
+from sagajobs.saga.store import Review, describe_error
 
 CANNOT_TELL = "nothing can tell whether it happened"
 """Why a person is asked about a step that may stand."""
@@ -121,7 +121,7 @@ class Forward(Degrade):
             reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
         try:
             with self.database.session(connection) as db:
-                output = to_json(self.step.method(saga, db, *self.step.items))
+                output = self.carry_out(Work.STEP, self.step.method, saga, db)
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
             connection.close()  # which rolls back
             return self._failed(record, row, error, attempt)
@@ -136,7 +136,7 @@ class Forward(Degrade):
         """
         self.check_time()
         try:
-            output = to_json(self.step.method(saga, self.key, *self.step.items))
+            output = self.carry_out(Work.STEP, self.step.method, saga, self.key)
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
             return self._failed(record, row, error, row.attempts)
         reached(Point.AFTER_CALL, self.saga_id, self.step.name)

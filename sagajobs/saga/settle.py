@@ -10,12 +10,12 @@ from sagajobs.errors import EffectGone
 from sagajobs.saga.act import Outcome, Verdict, claimed
 from sagajobs.saga.declaration import Probe
 from sagajobs.saga.events import Lifecycle
-from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.faultpoints import Point, Work, reached
 from sagajobs.saga.forward import CANNOT_TELL, Forward
 from sagajobs.saga.policy import DEFAULT_UNDO_RETRY, Failure
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.states import SagaState, StepState
-from sagajobs.saga.store import Review, describe_error, to_json
+from sagajobs.saga.store import Review, describe_error
 
 
 class Settle(Forward):
@@ -53,7 +53,7 @@ class Settle(Forward):
             return self.call(saga, record, row)
         reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
         try:
-            found = to_json(finder.look(saga, self.key, *self.step.items))
+            found = self.carry_out(Work.PROBE, finder.look, saga, self.key)
         except EffectGone as error:
             return self._gone(record, row, error)
         except Exception as error:  # noqa: BLE001 - whatever a probe raises, it could not tell

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sagajobs import AppointmentCreationSaga
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.root import app, servers
-from tests.support.waiting import wait_for
+from sagajobs.testing.waiting import wait_for
 
 
 @pytest.fixture

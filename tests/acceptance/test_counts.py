@@ -11,8 +11,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga
+from sagajobs.testing.waiting import wait_for
 from tests.support.syncing import change
-from tests.support.waiting import wait_for
 
 BOOKING_QUERIES = {
     "create_customer": 1,  # the insert; a customer who is known costs a read more

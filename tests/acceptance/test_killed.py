@@ -1,4 +1,7 @@
-"""Killed with SIGKILL at every named point of every step of the creation saga: each ends as it should."""
+"""The creation saga when whole workers are killed with SIGKILL at every named point, and a caller that runs it itself.
+
+Processes of a pool that are killed, whose messages are given out again, are in `kit/test_creation.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from sqlalchemy import text
 from sagajobs import AppointmentCreationSaga, SagaHandle
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.saga.faultpoints import Point
-from tests.support.fleet import Doomed, fleet
+from sagajobs.testing.death import UNDO_POINTS
+from sagajobs.testing.fleet import fleet
+from tests.support.doomed import Doomed
 
 STEPS = [step.name for step in AppointmentCreationSaga.definition.steps]
 
@@ -30,25 +35,20 @@ def _assert_each_once(simulator, db, ids: list[str]) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("whom", ["child", "worker"])
-def test_killed_at_every_point_of_every_step(workers, booking, simulator, db, app_engine, staff, whom):
+def test_killed_at_every_point_of_every_step(workers, booking, simulator, db, app_engine, staff):
     with fleet(workers) as beat:
-        doomed = Doomed(app_engine, beat, whom)
+        doomed = Doomed(app_engine, beat, "worker")
         for step, point in itertools.product(STEPS, Point):
             doomed.start(partial(AppointmentCreationSaga.enqueue, booking()), step, point)
         doomed.assert_all("completed")
     _assert_each_once(simulator, db, doomed.ids)
 
 
-UNDO_POINTS = [Point.BEFORE_CLAIM, Point.AFTER_CLAIM, Point.AFTER_CALL, Point.BEFORE_COMMIT, Point.AFTER_COMMIT]
-
-
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("whom", ["child", "worker"])
-def test_killed_at_every_point_of_every_undo(workers, booking, simulator, db, app_engine, staff, whom):
+def test_killed_at_every_point_of_every_undo(workers, booking, simulator, db, app_engine, staff):
     """`assign_staff`, required for these, fails; killed while the booking and the appointment are undone."""
     with fleet(workers, REQUIRED_STEP_FAILS="1") as beat:
-        doomed = Doomed(app_engine, beat, whom)
+        doomed = Doomed(app_engine, beat, "worker")
         for step, point in itertools.product(["create_appointment", "book_calcom"], UNDO_POINTS):
             doomed.start(partial(AppointmentCreationSaga.enqueue, booking()), step, f"undo.{point}")
         doomed.assert_all("compensated")

@@ -1,4 +1,7 @@
-"""The composite saga with workers killed at every point, and with every message doubled: all segments once, or none."""
+"""The composite saga with whole workers killed, and every message many times over: all segments once, or none.
+
+Processes of a pool that are killed, at every step and undo, are in `kit/test_composite.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,10 @@ from sagajobs import CompositeBookingSaga
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.root import app
 from sagajobs.saga.faultpoints import Point
-from tests.support.fleet import Doomed, fleet
+from sagajobs.testing.fleet import fleet
+from tests.support.doomed import Doomed
 
-STEPS = ["create_customer", "create_appointments", "book_segment[0]", "book_segment[1]", "assign_staff"]
 STAGE = ["book_segment[1]", "assign_staff"]
-UNDO_POINTS = [Point.BEFORE_CLAIM, Point.AFTER_CLAIM, Point.AFTER_CALL, Point.BEFORE_COMMIT, Point.AFTER_COMMIT]
 
 
 def _assert_all_once(simulator, db, ids: list[str]) -> None:
@@ -30,29 +32,13 @@ def _assert_all_once(simulator, db, ids: list[str]) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("whom", "steps"), [("child", STEPS), ("worker", STAGE)], ids=["child", "worker"])
-def test_killed_at_every_point_of_every_step(workers, order, simulator, db, app_engine, staff, whom, steps):
+def test_workers_killed_at_every_point_of_what_runs_side_by_side(workers, order, simulator, db, app_engine, staff):
     with fleet(workers) as beat:
-        doomed = Doomed(app_engine, beat, whom)
-        for step, point in itertools.product(steps, Point):
+        doomed = Doomed(app_engine, beat, "worker")
+        for step, point in itertools.product(STAGE, Point):
             doomed.start(partial(CompositeBookingSaga.enqueue, *order(2)), step, point)
         doomed.assert_all("completed")
     _assert_all_once(simulator, db, doomed.ids)
-
-
-@pytest.mark.timeout(240)
-def test_killed_at_every_point_of_every_undo(workers, order, simulator, db, app_engine, staff):
-    """`assign_staff`, required for these, fails; killed while bookings and appointments are undone."""
-    undone = ["create_appointments", "book_segment[0]", "book_segment[1]"]
-    with fleet(workers, REQUIRED_STEP_FAILS="1") as beat:
-        doomed = Doomed(app_engine, beat, "child")
-        for step, point in itertools.product(undone, UNDO_POINTS):
-            doomed.start(partial(CompositeBookingSaga.enqueue, *order(2)), step, f"undo.{point}")
-        doomed.assert_all("compensated")
-    assert simulator.standing() == []
-    assert len(simulator.ledger()) == 2 * len(doomed.ids)
-    assert db.execute(text("SELECT count(*) FROM appointments WHERE deleted_at IS NULL")).scalar_one() == 0
-    assert db.execute(text("SELECT count(*) FROM saga_locks")).scalar_one() == 0
 
 
 def test_every_message_many_times_changes_nothing(worker, order, simulator, db, staff):

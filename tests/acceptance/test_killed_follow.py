@@ -12,7 +12,8 @@ from sqlalchemy import text
 from sagajobs import AppointmentFollowSaga
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.saga.faultpoints import Point
-from tests.support.fleet import Doomed, fleet
+from sagajobs.testing.fleet import fleet
+from tests.support.doomed import Doomed
 from tests.support.syncing import LATER, row
 
 STEPS = [step.name for step in AppointmentFollowSaga.definition.steps]

@@ -1,18 +1,19 @@
-"""Sync, all four operations: killed with SIGKILL at every named point of every step, every message doubled or lost."""
+"""Sync, all four operations: whole workers killed with SIGKILL, and a storm of doubled messages beside the work.
+
+Processes of a pool that are killed, and messages that are doubled or lost one by one, are in `kit/test_sync.py`.
+"""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from functools import partial
 
 import pytest
-from sqlalchemy import text
 
-from sagajobs import AppointmentSyncSaga, SagaHandle
+from sagajobs import AppointmentSyncSaga
 from sagajobs.saga.faultpoints import Point
-from tests.support.broker import HandBroker
-from tests.support.fleet import Doomed, fleet
+from sagajobs.testing.fleet import fleet
+from tests.support.doomed import Doomed
 from tests.support.syncing import OPERATIONS, assert_in_step, change
 
 STEPS = [step.name for step in AppointmentSyncSaga.definition.steps]
@@ -29,10 +30,9 @@ def ready(planted, unbooked):
     return make
 
 
-EVERYWHERE = list(itertools.product(OPERATIONS, STEPS, Point))
 WORTH_A_WORKER = [
     (operation, step, point)
-    for operation, step, point in EVERYWHERE
+    for operation, step, point in itertools.product(OPERATIONS, STEPS, Point)
     if step == "call_calcom" or point is Point.BEFORE_COMMIT
 ]
 """All points of the step after which the world may have changed and nothing here says so. Of the others one each, where
@@ -40,12 +40,11 @@ all is done but the commit: the rest of a worker's deaths are the engine's to su
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("whom", "places", "children"), [("child", EVERYWHERE, 6), ("worker", WORTH_A_WORKER, 1)])
-def test_killed_at_every_point(workers, ready, simulator, app_engine, whom, places, children):
+def test_workers_killed(workers, ready, simulator, app_engine):
     changes = []
-    with fleet(workers, concurrency=children) as beat:
-        doomed = Doomed(app_engine, beat, whom)
-        for operation, step, point in places:
+    with fleet(workers) as beat:
+        doomed = Doomed(app_engine, beat, "worker")
+        for operation, step, point in WORTH_A_WORKER:
             appointment, data = ready(operation)
             changes.append((operation, appointment.id, data))
             start = partial(AppointmentSyncSaga.enqueue, appointment.id, operation, data)
@@ -53,56 +52,6 @@ def test_killed_at_every_point(workers, ready, simulator, app_engine, whom, plac
         doomed.assert_all("completed")
     for operation, appointment_id, data in changes:
         assert_in_step(app_engine, simulator, operation, appointment_id, data)
-
-
-# --- messages ---
-
-
-@pytest.fixture
-def broker(app_engine, monkeypatch) -> HandBroker:
-    broker = HandBroker(app_engine)
-    monkeypatch.setattr(app_engine, "publisher", broker)
-    return broker
-
-
-def _acts(simulator) -> int:
-    return sum(len(booking["history"]) for booking in simulator.ledger())
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_message_doubled(ready, simulator, app_engine, db, broker, operation):
-    """At once, late, when the saga is over, and given out again as redelivered: each finds nothing to do."""
-    appointment, data = ready(operation)
-    handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
-    delivered = []
-    while broker.messages:
-        delivered.append(broker.messages[0])
-        broker.deliver(0)
-        broker.messages.insert(0, delivered[-1])
-        broker.deliver(0)
-    assert [message.step for message in delivered] == STEPS
-    assert handle.status() == "completed"
-    before = (_acts(simulator), _events(db, handle))
-    broker.messages = delivered + [replace(message, redelivered=True) for message in delivered]
-    broker.drain()
-    assert (_acts(simulator), _events(db, handle)) == before
-    assert_in_step(app_engine, simulator, operation, appointment.id, data)
-
-
-def _events(db, handle: SagaHandle) -> int:
-    db.rollback()
-    return db.execute(text("SELECT count(*) FROM saga_events WHERE saga_id = :id"), {"id": handle.id}).scalar_one()
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_message_lost(worker, ready, simulator, app_engine, monkeypatch, operation):
-    """Nothing was ever sent: the sweep alone brings it home."""
-    appointment, data = ready(operation)
-    with monkeypatch.context() as patch:
-        patch.setattr(app_engine, "publisher", HandBroker(app_engine))
-        handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
-    assert handle.wait(30) == "completed"
-    assert_in_step(app_engine, simulator, operation, appointment.id, data)
 
 
 def test_a_storm_of_doubles_beside_the_work(worker, ready, simulator, app_engine):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +15,11 @@ from sqlalchemy import text
 from sagajobs import AppointmentFollowSaga, AppointmentSyncSaga, SagaHandle
 from sagajobs.calcom.circuit import CircuitState
 from sagajobs.saga.sweep import recover
+from sagajobs.testing.broker import HandBroker
+from sagajobs.testing.clock import Clock
+from sagajobs.testing.waiting import wait_for
 from tests.support import gated, timelapse
-from tests.support.broker import HandBroker
 from tests.support.syncing import assert_in_step, change
-from tests.support.waiting import wait_for
 
 NEAR, FAR = 40, 160
 """Changes of appointments of the next day, and of later ones."""
@@ -31,34 +31,20 @@ OUTAGE = (1, 9, 50, 120, 180)
 """Minutes from one look at a Cal.com that is away to the next: six hours."""
 
 
-@dataclass
-class Clock:
+class CircuitClock:
     """What the database and the circuit take for the time: it passes as always, and leaps when it is told to."""
 
-    engine: Any
-    opened_at: str
-    ahead: float = 0.0
+    def __init__(self, clock: Clock, opened_at: str) -> None:
+        self._clock = clock
+        self._opened_at = opened_at
 
     def leap(self, minutes: float) -> None:
         from sagajobs.root import servers
 
-        self.ahead += 60 * minutes
-        self._set(f"statement_timestamp() + make_interval(secs => {self.ahead})")
+        self._clock.leap(60 * minutes)
         with redis.Redis.from_url(servers().redis) as client:
-            assert client.exists(self.opened_at)
-            client.decrby(self.opened_at, int(60 * minutes))
-
-    def put_right(self) -> None:
-        self._set("statement_timestamp()")
-
-    def _set(self, now: str) -> None:
-        with self.engine.database.transaction() as connection:
-            connection.execute(
-                text(
-                    "CREATE OR REPLACE FUNCTION saga_now() RETURNS timestamptz "
-                    f"LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT {now}'"
-                )
-            )
+            assert client.exists(self._opened_at)
+            client.decrby(self._opened_at, int(60 * minutes))
 
 
 @pytest.fixture
@@ -103,13 +89,12 @@ def assert_all_made(app_engine, simulator, changes: list[tuple]) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_hours_cost_nothing_and_the_return_is_no_storm(asked, simulator, app_engine, db, monkeypatch, request):
+def test_hours_cost_nothing_and_the_return_is_no_storm(asked, simulator, app_engine, db, monkeypatch, saga_clock):
     timelapse.shorten(monkeypatch.setattr)
     circuit, shared = gated.gate(monkeypatch, AppointmentSyncSaga, per_minute=CALLS)
     broker = HandBroker(app_engine)
     monkeypatch.setattr(app_engine, "publisher", broker)
-    clock = Clock(app_engine, shared.name("circuit", "pybreaker", "opened_at"))
-    request.addfinalizer(clock.put_right)
+    clock = CircuitClock(saga_clock, shared.name("circuit", "pybreaker", "opened_at"))
     changes = asked(near=NEAR, far=FAR)
     before = len(simulator.calls())
 
@@ -157,14 +142,13 @@ HINTS = 30
 
 
 @pytest.mark.timeout(120)
-def test_hints_are_kept_for_hours_and_all_are_followed(planted, simulator, app_engine, db, monkeypatch, request):
+def test_hints_are_kept_for_hours_and_all_are_followed(planted, simulator, app_engine, db, monkeypatch, saga_clock):
     """Cal.com goes away right after its hosts have cancelled what it told us of; nobody holds an appointment for it."""
     timelapse.shorten(monkeypatch.setattr)
     _, shared = gated.gate(monkeypatch, AppointmentFollowSaga, per_minute=HINTS)
     broker = HandBroker(app_engine)
     monkeypatch.setattr(app_engine, "publisher", broker)
-    clock = Clock(app_engine, shared.name("circuit", "pybreaker", "opened_at"))
-    request.addfinalizer(clock.put_right)
+    clock = CircuitClock(saga_clock, shared.name("circuit", "pybreaker", "opened_at"))
     for appointment in [planted() for _ in range(HINTS)]:
         uid = appointment.calcom_v2_booking_id
         simulator.host("cancel", uid)

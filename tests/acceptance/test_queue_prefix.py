@@ -10,9 +10,9 @@ from celery import Celery
 from sagajobs import AppointmentCreationSaga
 from sagajobs.celerydefaults import celery_defaults
 from sagajobs.root import app, servers, settings
+from sagajobs.testing.waiting import wait_for
 from tests.support import given
 from tests.support.sagas import record
-from tests.support.waiting import wait_for
 
 THEIRS = f"{given.PREFIX}another-deployment."
 

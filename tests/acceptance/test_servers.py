@@ -17,8 +17,8 @@ from sagajobs import AppointmentCreationSaga, SagaHandle
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.root import settings
 from sagajobs.saga.sweep import recover
-from tests.support.fleet import fleet
-from tests.support.waiting import wait_for
+from sagajobs.testing.fleet import fleet
+from sagajobs.testing.waiting import wait_for
 
 T = TypeVar("T")
 

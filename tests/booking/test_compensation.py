@@ -13,9 +13,9 @@ from sagajobs.booking.errors import BookingGone
 from sagajobs.booking.local import read_appointment
 from sagajobs.calcom.errors import CalcomUnavailable
 from sagajobs.errors import PermanentError
+from sagajobs.testing.waiting import wait_for
 from tests.support.refusing import accept
 from tests.support.syncing import LATER, row, seen_at_cal_com
-from tests.support.waiting import wait_for
 
 HERE = {"type": "address", "place": "Private Street 1"}
 

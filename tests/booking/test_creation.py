@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError
 
 from sagajobs import AppointmentCreationSaga, SagaCompensationException, SagaException, SagaNotFinished
 from sagajobs.booking.outside import METADATA_KEY
+from sagajobs.testing.waiting import wait_for
 from tests.support.creating import appointments, assert_undone, audit, customers, saga
 from tests.support.refusing import refusing
 from tests.support.sagas import reason, record, states
-from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("impatient_creation")
 

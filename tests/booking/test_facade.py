@@ -26,7 +26,7 @@ from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.direct import book_directly
 from sagajobs.errors import StepError
 from sagajobs.saga.switches import Switch
-from tests.support.waiting import wait_for
+from sagajobs.testing.waiting import wait_for
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sagajobs.calcom.webhooks import Webhook
 from sagajobs.saga import faultpoints
 from sagajobs.saga.states import UNFINISHED
 from sagajobs.saga.sweep import recover
-from tests.support.broker import HandBroker
+from sagajobs.testing.broker import HandBroker
 from tests.support.following import audit, later, latest, move
 from tests.support.sagas import record
 

@@ -14,10 +14,10 @@ from sagajobs.calcom.errors import CalcomCircuitOpen
 from sagajobs.calcom.operations import ME
 from sagajobs.root import calcom, circuit, quota, servers
 from sagajobs.saga.sweep import recover
+from sagajobs.testing.broker import HandBroker
+from sagajobs.testing.waiting import wait_for
 from tests.support import gated
-from tests.support.broker import HandBroker
 from tests.support.syncing import due
-from tests.support.waiting import wait_for
 
 
 @pytest.fixture

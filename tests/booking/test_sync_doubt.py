@@ -11,6 +11,7 @@ from sagajobs.booking.changes import Move
 from sagajobs.booking.local import read_appointment
 from sagajobs.booking.syncrequest import RescheduleData
 from sagajobs.calcom.errors import SlotTaken
+from sagajobs.testing.waiting import wait_for
 from tests.support.syncing import (
     FAULTS,
     LATER,
@@ -21,7 +22,6 @@ from tests.support.syncing import (
     seen_at_cal_com,
     sync,
 )
-from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("simulator")
 

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, SagaHandle
+from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import record
 from tests.support.syncing import LATER, assert_in_step, row
-from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("impatient_sync")
 ADDRESS = {"location": {"type": "address", "place": "Private Street 1"}}

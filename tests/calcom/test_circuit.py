@@ -12,8 +12,8 @@ from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.quota import Quota
 from sagajobs.calcom.rehearsal import rehearsing
 from sagajobs.errors import Deferred
+from sagajobs.testing.waiting import wait_for
 from tests.support.circuits import admitted, await_trial, fail
-from tests.support.waiting import wait_for
 
 OPEN, CLOSED, HALF_OPEN = CircuitState.OPEN, CircuitState.CLOSED, CircuitState.HALF_OPEN
 FAULTS = ("http_500", "http_503", "http_524", "drop", "timeout", "malformed")

@@ -18,8 +18,8 @@ from sagajobs.calcom.gate import Gate
 from sagajobs.calcom.operations import ME
 from sagajobs.calcom.quota import Quota
 from sagajobs.calcom.shared import Shared
+from sagajobs.testing.waiting import wait_for
 from tests.support.circuits import await_trial, fail
-from tests.support.waiting import wait_for
 
 OPEN, CLOSED, HALF_OPEN = CircuitState.OPEN, CircuitState.CLOSED, CircuitState.HALF_OPEN
 FAULTS = ("http_500", "http_503", "http_524", "drop", "timeout", "malformed")

@@ -22,7 +22,7 @@ from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.quota import SPREADS, Quota
 from sagajobs.calcom.shared import Shared
 from sagajobs.errors import Deferred
-from tests.support.waiting import wait_for
+from sagajobs.testing.waiting import wait_for
 
 UNDO, NEAR, FAR = Priority.UNDO, Priority.NEAR, Priority.FAR
 

@@ -121,6 +121,10 @@ MALFORMED = [
     body(created=None),
     body(created="yesterday"),
     body(created="2026-05-04T10:00:00"),
+    body(created="0001-01-01T00:00:00+14:00"),
+    body(created="9999-12-31T23:59:59-14:00"),
+    body(created=float("nan")),
+    body(created=1e18),
     body(rescheduleUid=PERSON),
     json.dumps({"triggerEvent": "BOOKING_CREATED", "createdAt": "2026-05-04T10:00:00Z"}).encode(),
 ]

@@ -11,7 +11,7 @@ from random import Random
 
 import psutil
 
-from tests.support.fixtures import Worker
+from sagajobs.testing.worker import Worker
 
 WORKERS = 3
 BEATS = 2

@@ -20,8 +20,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs.saga.presence import process_id
+from sagajobs.testing.simulator import Simulator
 from tests.chaos.garrison import Garrison
-from tests.support.simulator import Simulator
 
 PAUSE = 2.0
 """Seconds between two blows, on average."""

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 
 from sagajobs.booking import invariants
 from sagajobs.booking.outside import METADATA_KEY
+from sagajobs.testing.simulator import STANDING
 from tests.chaos.siege import Blow
-from tests.support.simulator import STANDING
 
 _STARTED = text("SELECT idempotency_key AS key FROM sagas WHERE idempotency_key IS NOT NULL")
 _STATES = text("SELECT name, state, count(*) AS n FROM sagas GROUP BY 1, 2 ORDER BY 1, 2")

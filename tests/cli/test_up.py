@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from sagajobs.calcom.simulator import DEFAULT_API_KEY
-from tests.support.simulator import Simulator
+from sagajobs.testing.simulator import Simulator
 
 READY = "Ctrl-C stops everything."
 
@@ -141,6 +141,7 @@ def test_what_a_host_does_in_the_simulator_reaches_us_within_seconds(
     eventually(lambda: _webhooks(simulator) == [receiver[1]], "the new subscription")
     eventually(lambda: _answers_at_all(receiver[1]), "the new receiver")
     simulator.host("cancel", second["uid"])
+    simulator.close()
     eventually(lambda: cancelled() == 2, "the second cancel", 10)
     assert there.sagajobs("invariants").status == 0
     assert running.end(signal.SIGINT) == 0

@@ -16,9 +16,9 @@ from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.webhooks import Webhook
 from sagajobs.saga import SagaHandle
 from sagajobs.saga.sweep import recover
-from tests.support.broker import HandBroker, Message
+from sagajobs.testing.broker import HandBroker, Message
+from sagajobs.testing.simulator import Simulator
 from tests.support.fixtures import TABLES
-from tests.support.simulator import Simulator
 
 FIRST = (datetime.now(UTC) + timedelta(days=3)).replace(hour=8, minute=0, second=0, microsecond=0)
 CUSTOMERS = [

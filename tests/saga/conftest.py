@@ -10,8 +10,8 @@ from sqlalchemy import text
 from sagajobs.saga import Database, faultpoints
 from sagajobs.saga.act import Outcome
 from sagajobs.saga.faultpoints import Point
+from sagajobs.testing.broker import HandBroker
 from tests.support import wide
-from tests.support.broker import HandBroker
 from tests.support.sagas import Pivoting, Scripted, World
 from tests.support.throwaway import PREFIX, Throwaway
 from tests.support.wide import Held, Locking, Wide

@@ -16,8 +16,8 @@ from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import StepWrite, Store
+from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import Scripted, record
-from tests.support.waiting import wait_for
 
 FIRST, CALL, EXTRA, LAST = Scripted.definition.steps
 

@@ -16,8 +16,8 @@ from sagajobs.saga.locks import LOOK_AGAIN
 from sagajobs.saga.states import SagaState
 from sagajobs.saga.store import Store
 from sagajobs.saga.sweep import recover
+from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import record
-from tests.support.waiting import wait_for
 from tests.support.wide import Locking, line, wants
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from sagajobs.saga.act import Verdict
 from sagajobs.saga.sweep import recover
-from tests.support.waiting import wait_for
+from sagajobs.testing.waiting import wait_for
 from tests.support.wide import Locking, line, wants
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fixtures import plan_death
+from sagajobs.testing import deaths
+from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import Scripted, record
-from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("world")
 
@@ -15,7 +15,7 @@ def test_the_errback_is_lost_and_the_sweep_undoes(workers, world, app_engine):
     """The worker dies whole right after the failing commit: no errback, no redelivery within this test's time."""
     one = workers(concurrency=1)
     handle = record(Scripted, {"script": {"last": ["bug"]}})
-    hit = plan_death(one.folder, handle.id, "last", "after_commit", "worker")
+    hit = deaths.plan(one.folder, handle.id, "last", "after_commit", "worker")
     app_engine.hint(Scripted, handle.id)
     wait_for(hit.exists)
     assert handle.status() == "compensating"

@@ -14,10 +14,10 @@ from sagajobs.saga import Database, RetryPolicy, step
 from sagajobs.saga.act import Verdict
 from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.sweep import recover
-from tests.support.broker import HandBroker
+from sagajobs.testing.broker import HandBroker
+from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import record, states
 from tests.support.stages import SIDE_BY_SIDE, STEPS, begun, due_in, finish, tried
-from tests.support.waiting import wait_for
 from tests.support.wide import Wide
 
 # --- going forward ---

@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 
 from sagajobs.saga.faultpoints import Point
-from tests.support.fleet import Doomed, fleet
+from sagajobs.testing.fleet import fleet
+from tests.support.doomed import Doomed
 from tests.support.wide import Wide
 
 

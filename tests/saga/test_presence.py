@@ -15,10 +15,10 @@ from sqlalchemy import text
 from sagajobs.saga import Database, wake
 from sagajobs.saga.presence import LOCK_CLASS
 from sagajobs.saga.sweep import recover
-from tests.support.broker import HandBroker
-from tests.support.fixtures import plan_death
+from sagajobs.testing import deaths
+from sagajobs.testing.broker import HandBroker
+from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import Killed, Scripted, record
-from tests.support.waiting import wait_for
 
 FIRST, CALL, _, LAST = Scripted.definition.steps
 
@@ -72,7 +72,7 @@ def test_a_step_of_a_worker_that_is_gone_is_settled_before_its_lease_ends(worker
     monkeypatch.setattr(app_engine.executor, "stall_after", LONG)
     one = workers(concurrency=1)
     handle = record(Scripted, {})
-    hit = plan_death(one.folder, handle.id, "call", "after_call", "worker")
+    hit = deaths.plan(one.folder, handle.id, "call", "after_call", "worker")
     app_engine.hint(Scripted, handle.id)
     wait_for(hit.exists)
     with app_engine.database.transaction() as connection:  # as if its call took much longer than it does

@@ -20,8 +20,8 @@ from sagajobs.errors import (
     TransientError,
 )
 from sagajobs.saga import Canvas, Database, Engine, Saga, SagaHandle, step
+from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import Input, Scripted
-from tests.support.waiting import wait_for
 
 
 class Hints:

@@ -11,8 +11,8 @@ from sagajobs.errors import DefinitionError
 from sagajobs.root import app
 from sagajobs.saga.canvas import SWEEP_QUEUE
 from sagajobs.saga.sweeps import Sweep, Swept, run
+from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import Scripted, record
-from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("world")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sagajobs.calcom import errors
 from sagajobs.calcom.operations import ME
-from tests.support.waiting import wait_for
+from sagajobs.testing.waiting import wait_for
 
 
 def fail(circuit, times):

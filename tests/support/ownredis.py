@@ -11,7 +11,7 @@ from typing import Self
 import redis
 
 from sagajobs.runtime.embedded.redis import _executable
-from tests.support.waiting import wait_for
+from sagajobs.testing.waiting import wait_for
 
 
 class OwnRedis:

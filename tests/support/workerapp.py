@@ -1,47 +1,19 @@
-"""The Celery app of test workers: the real one, with a hook at the engine's fault points and counters.
-
-What to do where is told by files in the folder PLAN_DIR: `<saga id>.<step>.<point>` holds `child` or `worker`, and is
-renamed to `….hit` by the process that dies on it, so that each is hit once and a test can tell that it was.
-"""
+"""The Celery app of test workers: the testing kit's, with the tests' own sagas and counters."""
 
 from __future__ import annotations
 
 import os
-import signal
-from pathlib import Path
 
 from celery.signals import before_task_publish
 from sqlalchemy import Engine, event
 
 from sagajobs.booking import AppointmentCreationSaga, CompositeBookingSaga
-from sagajobs.root import app, engine  # noqa: F401 - `app` is what `celery -A workerapp` looks for
-from sagajobs.saga import faultpoints
-from sagajobs.saga.store import Store
+from sagajobs.root import engine
+from sagajobs.testing.workerapp import app  # noqa: F401 - what `celery -A` looks for
 from tests.support import timelapse, wide
 from tests.support.sagas import Pivoting, Scripted, World
 
-PLANS = Path(os.environ["PLAN_DIR"])
 COUNTS = os.environ.get("COUNT_FILE")
-
-
-def _undoing(saga_id: str) -> bool:
-    with engine.database.reading() as connection:
-        return Store(connection).status(saga_id) in ("compensating", "compensated")
-
-
-def _die(point: faultpoints.Point, saga_id: str, step: str) -> None:
-    plan = PLANS / f"{saga_id}.{step}.{point}"
-    undo = plan.with_name(f"{saga_id}.{step}.undo.{point}")
-    if undo.exists() and _undoing(saga_id):
-        plan = undo
-    try:
-        whom = plan.read_text()
-        plan.rename(plan.with_name(plan.name + ".hit"))
-    except FileNotFoundError:
-        return
-    if whom == "worker":
-        os.killpg(os.getpgrp(), signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _count(kind: str, what: str) -> None:
@@ -54,7 +26,6 @@ def _count(kind: str, what: str) -> None:
 for kind in (Scripted, Pivoting):
     engine.register(kind, World(engine))
 wide.register(engine, World(engine))
-faultpoints.install(_die)
 
 if os.environ.get("SHORT_MINUTE"):
     timelapse.shorten()

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga
 from sagajobs.saga.states import UNFINISHED
-from tests.support.waiting import wait_for
+from sagajobs.testing.waiting import wait_for
 from tests.web.conftest import SECRET
 
 GONE = ("cancelled", "rejected")

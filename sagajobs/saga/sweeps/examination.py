@@ -22,13 +22,13 @@ from sagajobs.saga.declaration import Probe, Step, Undo
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.executor import Executor
-from sagajobs.saga.faultpoints import Point, reached
+from sagajobs.saga.faultpoints import Point, Work, reached
 from sagajobs.saga.noting import note
 from sagajobs.saga.policy import Failure, passes_by_itself
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.settle import Settle
 from sagajobs.saga.states import FORWARD, SagaState, StepState
-from sagajobs.saga.store import Event, Review, StepWrite, Store, Written, to_json
+from sagajobs.saga.store import Event, Review, StepWrite, Store, Written
 from sagajobs.saga.sweeps import statements
 
 IN_REVIEW = SagaState.MANUAL_REVIEW_REQUIRED
@@ -217,7 +217,7 @@ class Examination(_UnderReview, Settle):
     def look(self, saga: Saga, record: SagaRecord, row: StepRecord, finder: Probe) -> Seen:
         """Look with no transaction open, and record what was seen."""
         try:
-            found = to_json(finder.look(saga, self.key, *self.step.items))
+            found = self.carry_out(Work.PROBE, finder.look, saga, self.key)
         except EffectGone as error:
             self._taken_back(saga, record, row, error)
             return self._seen()

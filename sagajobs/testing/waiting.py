@@ -11,5 +11,6 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
     """Wait until `condition` holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} s in vain")
         threading.Event().wait(0.02)

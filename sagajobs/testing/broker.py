@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sagajobs.errors import SagaNotFound
-from sagajobs.saga import Saga, faultpoints
+from sagajobs.saga import Engine, Saga, faultpoints
 from sagajobs.saga.act import Verdict
 
 MOST_MESSAGES = 500
@@ -23,6 +23,8 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Message:
+    """A hint: at a step of a saga or, without a step, at its undo."""
+
     kind: type[Saga]
     saga_id: str
     step: str | None
@@ -30,9 +32,21 @@ class Message:
 
 
 class HandBroker:
-    def __init__(self, engine) -> None:
+    """An engine's publisher that keeps what it is given until it is told what becomes of it.
+
+    Args:
+        engine: whose hints it carries, as its `publisher`.
+
+    Attributes:
+        messages: what is under way, the oldest first.
+        delivered: what was given to a worker, in order.
+        deaths: how many workers died at it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.messages: list[Message] = []
+        self.delivered: list[Message] = []
         self.deaths = 0
         self.strays = 0
         self._doom: tuple[faultpoints.Point | None, int] = (None, 0)
@@ -40,15 +54,18 @@ class HandBroker:
     # --- what the engine publishes through ---
 
     def add(self, kind: type[Saga]) -> None:
-        pass
+        """Nothing has to be got ready."""
 
     def steps(self, kind: type[Saga], saga_id: str, names: Sequence[str]) -> None:
+        """Keep a message for each step."""
         self.messages += [Message(kind, saga_id, name) for name in names]
 
     def wake(self, kind: type[Saga], saga_id: str, name: str) -> None:
+        """Keep a message, with the others."""
         self.steps(kind, saga_id, [name])
 
     def compensation(self, kind: type[Saga], saga_id: str) -> None:
+        """Keep a message for the undo."""
         self.messages.append(Message(kind, saga_id, None))
 
     # --- what a test does with it ---
@@ -56,6 +73,7 @@ class HandBroker:
     def deliver(self, index: int, *, dies_at: faultpoints.Point | None = None) -> None:
         """Give a message to a worker, who may die at a fault point; it is then given out again."""
         message = self.messages.pop(index)
+        self.delivered.append(message)
         doom, left = self._doom
         with _dying(dies_at or (doom if left else None)):
             try:
@@ -71,16 +89,19 @@ class HandBroker:
         self._doom = (point, times)
 
     def lose(self, index: int) -> None:
+        """Give a message to nobody."""
         self.messages.pop(index)
 
     def double(self, index: int) -> None:
+        """Have a message come a second time, after all others."""
         self.messages.append(self.messages[index])
 
     def drain(self, most: int = MOST_MESSAGES) -> int:
         """Deliver everything, and what comes of it; return how many messages that were."""
         delivered = 0
         while self.messages:
-            assert delivered < most, f"{most} messages, and no end"
+            if delivered >= most:
+                raise AssertionError(f"{most} messages, and no end")
             self.deliver(0)
             delivered += 1
         return delivered

@@ -56,6 +56,6 @@ def _celery(arguments: list[str], folder: Path, environment: dict[str, str], log
     os.environ.update(environment)
     sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
     sys.argv = ["celery", *arguments]
-    from celery.__main__ import main
+    from celery.__main__ import main  # noqa: PLC0415 - it reads the environment, which is set by now
 
     main()

@@ -1,48 +1,16 @@
-"""Workers that are killed at named points, and replaced whenever one is, as a process manager would do it.
-
-Killed is a child of the pool, whose parent survives and gives the message out again; or the whole worker, whose
-messages nobody gives out again before the visibility time-out, so that the table and the sweep alone bring the saga
-home.
-"""
+"""Sagas at each of which a worker dies: as `dies_at_every_point` of the testing kit, for what it does not do."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from sagajobs import SagaHandle
-from tests.support.fixtures import Worker, plan_death
-
-
-@contextmanager
-def fleet(workers: Callable[..., Worker], number: int = 2, *, concurrency: int = 1, **options: Any) -> Iterator[Worker]:
-    """Keep so many workers of so many processes alive, and beat beside them, which is given and never killed."""
-    beat = workers(concurrency=0)
-
-    def start() -> Worker:
-        return workers(concurrency=concurrency, **options)
-
-    living = [start() for _ in range(number)]
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            for n, worker in enumerate(living):
-                if not worker.alive:
-                    living[n] = start()
-
-    keeper = threading.Thread(target=watch)
-    keeper.start()
-    try:
-        yield beat
-    finally:
-        over.set()
-        keeper.join()
+from sagajobs.testing import deaths
+from sagajobs.testing.worker import Worker
 
 
 class Doomed:
@@ -70,7 +38,7 @@ class Doomed:
         """
         with Session(self._engine.database.engine) as session, session.begin():
             handle = enqueue(session=session)
-            hit = plan_death(self._folder, handle.id, step, point, self._whom)
+            hit = deaths.plan(self._folder, handle.id, step, point, self._whom)
         self._started[*more, step, point] = handle, hit
 
     def assert_all(self, end: str) -> None:
