@@ -40,7 +40,7 @@ up: install ## Run the whole stack until Ctrl-C
 test: install ## Run all tests, on servers of their own
 	$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder
 
-test-servers: install ## Run the tests of engine and sagas against servers by URL; on RabbitMQ those with workers
+test-servers: install ## Run the tests of engine and sagas against servers by URL, once for each broker
 	@set -e; for broker in $(TEST_BROKER_URLS); do \
 		echo "== broker: $${broker%%:*}"; \
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
