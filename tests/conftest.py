@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_new_on_given_servers(item: pytest.Item, *, rabbitmq: bool) -> bool:
-    """Leave out what would show nothing more: the suite has run on a Redis of its own, and RabbitMQ's pass is the second.
+    """Leave out what would show nothing more: the suite has run on a Redis of its own.
 
     With RabbitMQ all that goes through a broker; with Redis all that does not, which is for the database's sake, and
     the acceptance tests.
