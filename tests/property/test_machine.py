@@ -25,7 +25,7 @@ from tests.property.verdict import Bookings
 from tests.property.world import EVENT_TYPES
 
 CHAOS = "PROPERTY_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "2000"))
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "1000"))
 KINDS = (AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga, AppointmentFollowSaga)
 SLOW_TRIES = 3
 EXPECTED = {

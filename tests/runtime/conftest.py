@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -166,7 +167,8 @@ def fixture_kill():
     def kill(*pids_of):
         processes = [psutil.Process(each.pid) for each in pids_of]
         for process in processes:
-            os.kill(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # one before it may have taken it along
+                os.kill(process.pid, signal.SIGKILL)
         await_condition(lambda: all(is_gone(process) for process in processes))
 
     return kill
