@@ -34,6 +34,8 @@ os.environ.update(
     SAGAJOBS_LOG_LEVEL="DEBUG",
 )
 
+LOOKING = ("test_broker.py", "test_counts.py", "test_queue_prefix.py")
+
 OUTSIDE = {"worker", "saga_worker"}
 """Fixtures that start Celery workers; the tests that ask for one take seconds, and go through the broker."""
 
@@ -55,10 +57,10 @@ def _is_new_on_given_servers(item: pytest.Item, *, rabbitmq: bool) -> bool:
     """Leave out what would show nothing more: the suite has run on a Redis of its own.
 
     With RabbitMQ all that goes through a broker; with Redis all that does not, which is for the database's sake, and
-    the acceptance tests.
+    what looks into Redis or counts.
     """
     through_broker = not OUTSIDE.isdisjoint(item.fixturenames)
-    return through_broker if rabbitmq else not through_broker or item.path.parent.name == "acceptance"
+    return through_broker if rabbitmq else not through_broker or item.path.name in LOOKING
 
 
 def pytest_configure(config: pytest.Config) -> None:
