@@ -44,7 +44,7 @@ test-servers: install ## Run the tests of engine and sagas against servers by UR
 	@set -e; for broker in $(TEST_BROKER_URLS); do \
 		echo "== broker: $${broker%%:*}"; \
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
-			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance; \
+			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance tests/kit/test_creation.py; \
 	done
 
 mutants: install ## Break the engine on purpose, one guarantee at a time, and see a test notice each (3 to 6 min)

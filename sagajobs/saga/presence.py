@@ -38,7 +38,7 @@ TRY_AGAIN = 2.0
 _ENTER = """
     WITH me AS MATERIALIZED (SELECT nextval('saga_owners_id_seq') AS id),
     locked AS MATERIALIZED (SELECT id, pg_advisory_lock(%(lock_class)s, CAST(id AS int)) FROM me)
-    INSERT INTO saga_owners (id, name) SELECT id, %(name)s || '/' || id FROM locked RETURNING id, name
+    INSERT INTO saga_owners (id, name) SELECT id, %(process)s || '/' || id FROM locked RETURNING id, name
 """
 """Take the lock first and get listed after that: a name is never seen without its lock while its process lives."""
 
@@ -76,7 +76,7 @@ class Presence:
     def _clear(self) -> None:
         self._connection: Any = None
         self._id: int | None = None
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._process = self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._not_before = 0.0
         self._closing = threading.Event()
 
@@ -114,9 +114,7 @@ class Presence:
     def _enter(self) -> None:
         try:
             self._connection = self._connected()
-            with self._connection.cursor() as cursor:
-                cursor.execute(_ENTER, {"lock_class": LOCK_CLASS, "name": self._name.partition("/")[0]})
-                self._id, self._name = cursor.fetchone()
+            self._get_listed()
         except psycopg2.Error as error:
             log.warning("no presence (%s): should this process die, its leases must run out", type(error).__name__)
             self._not_before = time.monotonic() + TRY_AGAIN
@@ -128,9 +126,12 @@ class Presence:
         connection.autocommit = True
         return connection
 
+    def _get_listed(self) -> None:
+        self._id, self._name = self._say(_ENTER)
+
     def _say(self, statement: str) -> Any:
         with self._connection.cursor() as cursor:
-            cursor.execute(statement, {"lock_class": LOCK_CLASS, "id": self._id})
+            cursor.execute(statement, {"lock_class": LOCK_CLASS, "id": self._id, "process": self._process})
             return cursor.fetchone() if cursor.description else None
 
     def _watch(self, closing: threading.Event) -> None:
@@ -159,9 +160,7 @@ class Presence:
             self._say(_RETURN)
             if self._say(_BACK) is None:
                 # Taken for dead. What we had claimed may be claimed by others; the fence tells us with each write.
-                with self._connection.cursor() as cursor:
-                    cursor.execute(_ENTER, {"lock_class": LOCK_CLASS, "name": self._name.partition("/")[0]})
-                    self._id, self._name = cursor.fetchone()
+                self._get_listed()
         except psycopg2.Error:
             return False
         return True

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from sagajobs import AppointmentCreationSaga, SagaHandle
 from sagajobs.booking.outside import METADATA_KEY
@@ -19,8 +16,7 @@ from sagajobs.root import settings
 from sagajobs.saga.sweep import recover
 from sagajobs.testing.fleet import fleet
 from sagajobs.testing.waiting import wait_for
-
-T = TypeVar("T")
+from tests.support.patience import patiently
 
 
 def _embedded(component: str) -> int:
@@ -28,21 +24,6 @@ def _embedded(component: str) -> int:
     if getattr(settings(), "database_url" if component == "postgres" else "broker_url"):
         pytest.skip("stops a server of its own only")
     return json.loads((Path(settings().home) / component / "server.json").read_text())["pid"]
-
-
-def _patiently(act: Callable[[], T]) -> T:
-    """Do something that needs the database, again and again until it is back."""
-    done: list[T] = []
-
-    def succeeds() -> bool:
-        try:
-            done.append(act())
-        except DBAPIError:
-            return False
-        return True
-
-    wait_for(succeeds, 60)
-    return done[0]
 
 
 def _each_once(simulator, handles) -> bool:
@@ -56,10 +37,10 @@ def test_the_database_goes_away_in_the_middle(worker, booking, simulator, app_en
     server = _embedded("postgres")
     handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
     os.kill(server, how)
-    handles += [_patiently(lambda: AppointmentCreationSaga.enqueue(booking())) for _ in range(20)]
-    ends = [_patiently(lambda handle=handle: handle.wait(60)) for handle in handles]
+    handles += [patiently(lambda: AppointmentCreationSaga.enqueue(booking())) for _ in range(20)]
+    ends = [patiently(lambda handle=handle: handle.wait(60)) for handle in handles]
     assert ends == ["completed"] * 40
-    started = _patiently(lambda: _all_sagas(app_engine))
+    started = patiently(lambda: _all_sagas(app_engine))
     assert _each_once(simulator, started)
 
 

@@ -9,22 +9,24 @@ from dataclasses import dataclass
 from random import Random
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
-from sagajobs import migrations
-from sagajobs.root import app, engine, servers, settings
+from sagajobs.cli.demo.scenario import hire
+from sagajobs.root import settings
 from sagajobs.testing.simulator import Simulator
+from sagajobs.testing.stack import Stack, running
 from tests.chaos.garrison import Garrison
-from tests.chaos.load import HOSTS, Load
+from tests.chaos.load import Load
 from tests.chaos.setting import Setting
 from tests.chaos.siege import Blow, Siege
 from tests.chaos.verdict import Verdict, judge
 from tests.support import given
+from tests.support.patience import patiently
 
 PATIENCE = 300.0
 """Seconds that the calm may take: some of what failed often is tried again after minutes."""
 
 HURRY = 20.0
+"""Seconds between two turns of what waits for longer than that."""
 
 _ITS_TURN = text("""
     WITH waiting AS (
@@ -55,17 +57,18 @@ class Outcome:
 def besiege(setting: Setting, progress: Callable[[float, str], None]) -> Outcome:
     """Lay siege, let it heal, judge; raises what ended the load before its time."""
     dice = Random(setting.seed)
-    migrations.upgrade(engine.database.engine)
-    _hire()
-    simulator = Simulator(servers().calcom)
+    stack = running()
+    with stack.engine.database.transaction() as connection:
+        hire(connection)
+    simulator = Simulator(stack.calcom)
     garrison = Garrison(setting.home, Random(dice.random()))
-    load = Load(engine, setting.rate, Random(dice.random()))
+    load = Load(stack.engine, setting.rate, Random(dice.random()))
     siege = Siege(
         garrison=garrison,
-        engine=engine,
+        engine=stack.engine,
         simulator=simulator,
         home=setting.home,
-        wipe=_wipe,
+        wipe=lambda: _wipe(stack),
         embedded=("postgres", "redis") if setting.broker is None else ("postgres",),
         dice=Random(dice.random()),
     )
@@ -74,57 +77,44 @@ def besiege(setting: Setting, progress: Callable[[float, str], None]) -> Outcome
         load.begin()
         siege.lay(setting.seconds, progress)
         load.end()
-        calm = _await_rest()
+        calm = _await_rest(stack)
     finally:
         load.stop()
         garrison.stop()
         if setting.broker is not None:
-            given.leave_broker(app, settings().queue_prefix)
-    with engine.database.reading() as connection:
+            given.leave_broker(stack.app, settings().queue_prefix)
+    with stack.engine.database.reading() as connection:
         verdict = judge(connection, simulator.ledger(), load.keys, siege.blows)
-    engine.database.close()
+    stack.engine.database.close()
     simulator.close()
     return Outcome(verdict=verdict, blows=siege.blows, began=began, calm=calm)
 
 
-def _hire() -> None:
-    staff = text("INSERT INTO staff (id, name, email, calcom_user_id) VALUES (:n, :name, :email, :n)")
-    with engine.database.transaction() as connection:
-        for n in range(1, HOSTS + 1):
-            connection.execute(staff, {"n": n, "name": f"Host {n}", "email": f"host{n}@example.com"})
-
-
-def _wipe() -> None:
+def _wipe(stack: Stack) -> None:
     """Empty every queue; on Redis, forget everything else, too: what is not acknowledged, the quota, the circuit."""
-    with app.connection_for_write() as connection:
+    with stack.app.connection_for_write() as connection:
         if connection.transport.driver_type == "redis":
             connection.default_channel.client.flushall()
             return
-        for queue in app.amqp.queues.values():
-            bound = queue(connection.default_channel)
-            bound.declare()
-            bound.purge()
+    stack.purge()
 
 
-def _await_rest() -> float:
+def _await_rest(stack: Stack) -> float:
     """Wait until no saga is under way, or the patience is over: the verdict then says how many are.
 
     What is marked for retry waits for hours by its own policy; its turn comes every `HURRY` seconds here.
     """
     began = hurried = time.monotonic()
     pause = threading.Event()
-    while time.monotonic() < began + PATIENCE and _under_way():
+    while time.monotonic() < began + PATIENCE and patiently(lambda: _under_way(stack)):
         pause.wait(0.5)
         if time.monotonic() > hurried + HURRY:
             hurried = time.monotonic()
-            with engine.database.transaction() as connection:
+            with stack.engine.database.transaction() as connection:
                 connection.execute(_ITS_TURN, {"soon": HURRY})
     return time.monotonic() - began
 
 
-def _under_way() -> int:
-    try:
-        with engine.database.reading() as connection:
-            return int(connection.execute(text("SELECT count(*) FROM sagas WHERE next_at IS NOT NULL")).scalar_one())
-    except DBAPIError:
-        return 1
+def _under_way(stack: Stack) -> int:
+    with stack.engine.database.reading() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM sagas WHERE next_at IS NOT NULL")).scalar_one())

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga, SagaHandle
+from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga
+from sagajobs.cli.demo.scenario import HOSTS, MINUTES
 from sagajobs.errors import InvalidInput
+from tests.support.patience import patiently
 
 MOST_UNDER_WAY = 150
 """Sagas that may be under way until no more are started: a load, not a queue that only grows."""
 
-HOSTS = 5
-MINUTES = 30
 
 _UNDER_WAY = text("SELECT count(*) FROM sagas WHERE next_at IS NOT NULL")
 _STANDING = """
@@ -41,9 +40,8 @@ class Load:
         dice: what is started.
 
     Attributes:
-        started: how many of which kind have been started for certain; `keys` are theirs.
-        refused: requests that made no sense as things stood, and started nothing.
-        waited: starts that had to be repeated until the database took them.
+        keys: those of all sagas that have been started for certain.
+        failure: what has ended it before its time.
     """
 
     def __init__(self, engine: Any, rate: float, dice: Random) -> None:
@@ -54,10 +52,7 @@ class Load:
         self._first = (datetime.now(UTC) + timedelta(days=2)).replace(hour=8, minute=0, second=0, microsecond=0)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load")
-        self.started: Counter[str] = Counter()
         self.keys: set[str] = set()
-        self.refused = 0
-        self.waited = 0
         self.failure: BaseException | None = None
 
     def begin(self) -> None:
@@ -117,27 +112,16 @@ class Load:
         """Start a saga as a web application would: again under the same key until it knows that it has."""
         self._number += 1
         key, arguments = f"chaos-{self._number}", request()
-        while True:
-            try:
-                handle: SagaHandle = kind.enqueue(*arguments, idempotency_key=key)
-            except InvalidInput:
-                self.refused += 1
-                return
-            except (DBAPIError, SQLAlchemyError):
-                self.waited += 1
-                time.sleep(0.2)
-            else:
-                self.started[kind.name] += handle.created
-                self.keys.add(key)
-                return
+        with contextlib.suppress(InvalidInput):  # it makes no sense as things stand, and starts nothing
+            patiently(lambda: kind.enqueue(*arguments, idempotency_key=key))
+            self.keys.add(key)
 
     def _ask(self, query: Any, **values: Any) -> Any:
-        while True:
-            try:
-                with self._engine.database.reading() as connection:
-                    return connection.execute(query, values).scalar()
-            except DBAPIError:
-                time.sleep(0.2)
+        def ask() -> Any:
+            with self._engine.database.reading() as connection:
+                return connection.execute(query, values).scalar()
+
+        return patiently(ask)
 
     def _slot(self) -> dict[str, Any]:
         self._number += 1

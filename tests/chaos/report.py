@@ -11,7 +11,6 @@ from xml.etree import ElementTree as ET
 
 from tests.chaos.campaign import Outcome
 from tests.chaos.setting import Setting
-from tests.chaos.siege import Blow
 
 WIDTH, HEIGHT, LEFT, LANE = 1000, 220, 190, 14
 STEP = 2.0
@@ -54,7 +53,7 @@ def write(folder: Path, found: dict[str, Any], outcome: Outcome) -> None:
     """Write `figures.json` and `timeline.svg` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(found, indent=2) + "\n")
-    picture = ET.ElementTree(_picture([end - outcome.began for end in outcome.verdict.ends], outcome.blows, found))
+    picture = ET.ElementTree(_picture(outcome, found))
     ET.indent(picture)
     picture.write(folder / "timeline.svg", encoding="unicode")
 
@@ -77,9 +76,11 @@ def lines(found: dict[str, Any]) -> list[str]:
     return [f"{name:48} {value}" for name, value in rows]
 
 
-def _picture(ends: Sequence[float], blows: Sequence[Blow], found: dict[str, Any]) -> ET.Element:
-    last = max([*ends, *(blow.at for blow in blows), 1.0])
-    kinds = sorted({blow.what for blow in blows})
+def _picture(outcome: Outcome, found: dict[str, Any]) -> ET.Element:
+    ends = [end - outcome.began for end in outcome.verdict.ends]
+    dealt = [(blow.what, blow.when - outcome.began) for blow in outcome.blows]
+    last = max([*ends, *(at for _, at in dealt), 1.0])
+    kinds = sorted({what for what, _ in dealt})
     tall = HEIGHT + LANE * len(kinds) + 40
     root = ET.Element(
         "svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {WIDTH} {tall}", style="font: 11px sans-serif"
@@ -108,9 +109,9 @@ def _picture(ends: Sequence[float], blows: Sequence[Blow], found: dict[str, Any]
     for lane, kind in enumerate(kinds):
         y = HEIGHT + 18 + LANE * lane
         _text(root, 10, y, kind)
-        for blow in blows:
-            if blow.what == kind:
-                ET.SubElement(root, "circle", cx=str(x(blow.at)), cy=str(y - 4), r="3", fill="#b03030")
+        for what, at in dealt:
+            if what == kind:
+                ET.SubElement(root, "circle", cx=str(x(at)), cy=str(y - 4), r="3", fill="#b03030")
     _text(root, LEFT, tall - 8, "0 s")
     _text(root, WIDTH - 60, tall - 8, f"{last:.0f} s")
     return root

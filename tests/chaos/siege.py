@@ -49,12 +49,11 @@ class Blow:
 
     Attributes:
         what: its kind.
-        at: seconds since the siege began; `when` the same by the clock of the epoch.
+        when: seconds since the epoch.
         hit: ids of the sagas whose step was claimed by a process that it killed.
     """
 
     what: str
-    at: float
     when: float
     hit: tuple[str, ...] = ()
 
@@ -97,7 +96,7 @@ class Siege:
             gone = kinds[name][1](claims)
             if gone is not None:
                 hit = tuple(saga_id for pid in gone for saga_id in claims.get(pid, ()))
-                self.blows.append(Blow(what=name, at=passed, when=when, hit=hit))
+                self.blows.append(Blow(what=name, when=when, hit=hit))
                 progress(passed, name)
             pause.wait(self.dice.expovariate(1 / PAUSE))
         while self._later:

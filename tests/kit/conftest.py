@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from sagajobs import SagaHandle
 from sagajobs.booking import invariants
 from sagajobs.booking.outside import METADATA_KEY
+from sagajobs.saga import SagaHandle  # not from `sagajobs`, which would read the environment before it is set
 
 LIVE = text("""
     SELECT status, calcom_v2_booking_id AS uid FROM appointments

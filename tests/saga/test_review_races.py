@@ -16,6 +16,21 @@ from tests.saga.cases import A, D, R, S, U, settle
 from tests.support.sagas import QUICK, Scripted, record
 from tests.support.tables import dump
 
+
+def await_waiting(db, thread: threading.Thread) -> None:
+    """Wait until what a thread does has come to a step's row that is locked."""
+    waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%saga_steps%'")
+    while not db.execute(waits).scalar_one():
+        assert thread.is_alive()
+
+
+def abandon(connection, handle, who: str) -> None:
+    """Close the case and end the saga, in a transaction that holds both."""
+    closed = text("UPDATE review_cases SET closed_at = saga_now(), closed_by = :who, resolution = 'abandon'")
+    connection.execute(closed, {"who": who})
+    connection.execute(text("UPDATE sagas SET ended_at = saga_now() WHERE id = :id"), {"id": handle.id})
+
+
 # --- siblings ---
 
 
@@ -134,15 +149,8 @@ def test_one_that_fails_in_the_moment_of_an_abandon_opens_no_case_about_an_ended
             case = app_engine.review.of(handle.id).number
             app_engine.review._lock(connection, case)
             answered.set()
-            waits = text(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%saga_steps%'"
-            )
-            while not db.execute(waits).scalar_one():
-                assert in_flight.is_alive()
-            connection.execute(
-                text("UPDATE review_cases SET closed_at = saga_now(), closed_by = 'Op', resolution = 'abandon'")
-            )
-            connection.execute(text("UPDATE sagas SET ended_at = saga_now() WHERE id = :id"), {"id": handle.id})
+            await_waiting(db, in_flight)
+            abandon(connection, handle, "Op")
         in_flight.join(20)
     finally:
         faultpoints.install(None)
@@ -198,15 +206,8 @@ def test_the_loser_waits_for_the_winner_and_writes_nothing(throwaway, app_engine
         opened = app_engine.review._lock(connection, case.number)
         assert opened.case.number == case.number
         thread.start()
-        waits = text(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%saga_steps%'"
-        )
-        while not db.execute(waits).scalar_one():
-            assert thread.is_alive()
-        connection.execute(
-            text("UPDATE review_cases SET closed_at = saga_now(), closed_by = 'Early', resolution = 'abandon'")
-        )
-        connection.execute(text("UPDATE sagas SET ended_at = saga_now() WHERE id = :id"), {"id": handle.id})
+        await_waiting(db, thread)
+        abandon(connection, handle, "Early")
     thread.join(20)
     assert len(told) == 1
     assert "settled by Early" in told[0]
