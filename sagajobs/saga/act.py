@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+HANDOVER = 0.5
+"""Seconds of a counted local step's lease: enough to get from the commit that counts it to the lock of its row. Two
+copies of one message that met in between would count two attempts, where one is made. A worker that takes longer loses
+no more than that: the fence lets one of them work."""
+
 
 class Verdict(StrEnum):
     """How a delivery ends, for whoever delivered it."""
@@ -247,8 +252,9 @@ class Act:
     def relock(self, connection: Connection, row: StepRecord) -> None:
         """Lock the step's row for the work of a local step that was counted first.
 
-        The lock, not a lease, says that somebody is at work: it ends with its holder, so that the next delivery need
-        not wait; and what two workers at once would write, the fence lets only one of them write.
+        The lock, not a lease (`HANDOVER` is over before most work is), says that somebody is at work: it ends with its
+        holder, so that the next delivery need not wait; and what two workers at once would write, the fence lets only
+        one of them write.
 
         Raises:
             ClaimLost: between the two transactions somebody else has claimed the step.

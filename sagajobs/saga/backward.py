@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sagajobs.saga import plan
-from sagajobs.saga.act import Act, Outcome, Verdict, claimed
+from sagajobs.saga.act import HANDOVER, Act, Outcome, Verdict, claimed
 from sagajobs.saga.declaration import LEASE_MARGIN, Step, Undo
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle
@@ -50,7 +50,7 @@ class Backward(Act):
             StepState.UNDOING,
             Lifecycle.COMPENSATION_STARTED,
             undo_attempts=attempt,
-            lease=lease,
+            lease=lease or HANDOVER,
             next_in=lease,
             progress=False,
         )

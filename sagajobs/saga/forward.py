@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sagajobs.errors import AmbiguousRefusal, ClaimLost, LockNotAvailable
-from sagajobs.saga.act import Outcome, Verdict, claimed
+from sagajobs.saga.act import HANDOVER, Outcome, Verdict, claimed
 from sagajobs.saga.declaration import Probe
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.degrade import Degrade
@@ -94,7 +94,7 @@ class Forward(Degrade):
     def _claim(self, connection: Connection, saga: SagaRecord, row: StepRecord, attempt: int) -> StepRecord:
         """Put the intent on record under a new fence, and commit.
 
-        An external step's outcome may be in doubt from now on: it gets a lease, for as long as its call can last.
+        An external step's outcome may be in doubt from now on: its lease is as long as its call can last.
         """
         lease = self.step.lease if self.step.external else None
         self.claim(
@@ -104,7 +104,7 @@ class Forward(Degrade):
             StepState.RUNNING,
             Lifecycle.STEP_EXECUTING,
             attempts=attempt,
-            lease=lease,
+            lease=lease or HANDOVER,
             next_in=lease,
             error=dict(row.error or {}) | {"in_doubt": True} if self._in_doubt(row) else None,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +11,6 @@ from sagajobs.errors import PermanentError
 from sagajobs.root import engine
 from sagajobs.saga import RetryPolicy, Saga, step
 from tests.support.sagas import QUICK, World
-
-PATIENT = replace(QUICK, max_attempts=10)
-"""For local steps, at which real workers die: copies of a message that come between the commit which counts an attempt
-and the lock under which it works cost one each, and on a busy machine there are several."""
 
 
 class Wanted(BaseModel):
@@ -37,7 +32,7 @@ class Sound(Saga, abstract=True):
         if self.services.stands(key):
             self.services.act(key, "cancel")
 
-    @step(retry=PATIENT)
+    @step(retry=QUICK)
     def reserve(self, db) -> None:
         self._reserve()
 
@@ -58,7 +53,7 @@ class Sound(Saga, abstract=True):
         self._cancel(result["key"])
         return {"standing": self.services.stands(result["key"])}
 
-    @step(irreversible=True, retry=PATIENT)
+    @step(irreversible=True, retry=QUICK)
     def confirm(self, db) -> None: ...
 
 

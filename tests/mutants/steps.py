@@ -33,7 +33,15 @@ CLAIMS = (
         f"{_SAGA}/act.py",
         "if held is None or held.fence != row.fence:",
         "if held is None:",
-        (f"{_FENCE}::test_a_local_step_claimed_by_somebody_else_between_count_and_work_is_not_worked_on_twice",),
+        (f"{_FENCE}::test_a_local_step_claimed_by_somebody_else_between_count_and_lock_is_not_worked_on_twice",),
+    ),
+    Mutant(
+        "copies-count",
+        "copies of a message that meet while a local step is counted use up its attempts, though none has died",
+        f"{_SAGA}/forward.py",
+        "lease=lease or HANDOVER,",
+        "lease=lease,",
+        (f"{_FENCE}::test_a_copy_that_comes_between_a_local_steps_count_and_its_lock_counts_no_attempt",),
     ),
     Mutant(
         "frozen-before-its-call",

@@ -72,8 +72,8 @@ def test_a_zombie_that_wakes_before_its_call_makes_none(app_engine, world, at, m
     assert world.acts(handle.id).count("book") == 1
 
 
-def test_a_local_step_claimed_by_somebody_else_between_count_and_work_is_not_worked_on_twice(app_engine, world, at):
-    """No lease guards it: between the commit that counts the attempt and the row's lock another delivery may come."""
+def test_a_copy_that_comes_between_a_local_steps_count_and_its_lock_counts_no_attempt(app_engine, world, at):
+    """As after a worker's death, when the broker's redelivery meets the sweep's hint."""
     handle = record(Scripted, {})
     outcomes: list = []
     at(
@@ -81,6 +81,23 @@ def test_a_local_step_claimed_by_somebody_else_between_count_and_work_is_not_wor
         "first",
         lambda: outcomes.append(app_engine.executor.forward(Scripted, FIRST, handle.id, redelivered=True).verdict),
     )
+    outcomes.append(app_engine.executor.forward(Scripted, FIRST, handle.id, redelivered=True).verdict)
+    assert outcomes == [Verdict.END, Verdict.CARRY_ON]
+    assert world.acts(handle.id).count("try:first") == 1
+    assert handle.record().steps["first"].attempts == 2, "the one that may have died without a count, and this one"
+    app_engine.drive(Scripted, handle.id)
+
+
+def test_a_local_step_claimed_by_somebody_else_between_count_and_lock_is_not_worked_on_twice(app_engine, world, at):
+    """Frozen there until its lease is over: it parks."""
+    handle = record(Scripted, {})
+    outcomes: list = []
+
+    def others_go_on() -> None:
+        expire_leases(app_engine)
+        outcomes.append(app_engine.executor.forward(Scripted, FIRST, handle.id, redelivered=True).verdict)
+
+    at(Point.AFTER_CLAIM, "first", others_go_on)
     outcomes.append(app_engine.executor.forward(Scripted, FIRST, handle.id, redelivered=True).verdict)
     assert outcomes == [Verdict.CARRY_ON, Verdict.END]
     assert world.acts(handle.id).count("try:first") == 1
