@@ -91,8 +91,8 @@ ATTEMPTS = (
         "attempts-counted-in-memory",
         "G1: an external step that kills its workers does so for ever: the intent does not count the attempt",
         f"{_SAGA}/forward.py",
-        "            attempts=attempt,\n            lease=lease,",
-        "            attempts=row.attempts,\n            lease=lease,",
+        "            attempts=attempt,\n            lease=lease or HANDOVER,",
+        "            attempts=row.attempts,\n            lease=lease or HANDOVER,",
         ("tests/saga/test_stuck.py::test_a_call_that_kills_its_worker",),
     ),
     Mutant(
