@@ -159,18 +159,20 @@ class Canvas:
     # --- tasks ---
 
     def add(self, kind: type[Saga]) -> None:
-        """Make the tasks of a kind of saga: one a step, and its undo."""
-        for step in kind.definition.steps:
+        """Make the tasks of a kind of saga: one a step, whichever of its versions has it, and the undo."""
+        steps = [step for version in kind.versions for step in version.definition.steps]
+        for name in dict.fromkeys(step.name for step in steps):
+            alike = [step for step in steps if step.name == name]
             self._task(
-                f"{kind.name}.{step.name}",
-                _step_body(self._engine, kind, step),
-                queue=step.queue or STEP_QUEUE,
-                takes=("saga_id",) if step.each is None else ("saga_id", "item"),
+                f"{kind.name}.{name}",
+                _step_body(self._engine, kind, alike[0]),
+                queue=alike[0].queue or STEP_QUEUE,
+                takes=("saga_id", "item") if any(step.each for step in alike) else ("saga_id",),
                 # Soft: the step hears of it and fails as ambiguous. Hard: with the lease over, the child must be gone.
-                soft_time_limit=step.timeout,
-                time_limit=step.lease,
+                soft_time_limit=max(step.timeout for step in alike),
+                time_limit=max(step.lease for step in alike),
             )
-        longest = max((step.undo.timeout for step in kind.definition.steps if step.undo), default=0.0)
+        longest = max((step.undo.timeout for step in steps if step.undo), default=0.0)
         self._task(
             f"{kind.name}.{COMPENSATE}",
             _compensate_body(self._engine, kind),
@@ -197,7 +199,7 @@ def _step_body(engine: Engine, kind: type[Saga], step: Step) -> Callable[..., No
             _give_back(task, saga_id, error)
         reached(Point.BEFORE_NEXT_MESSAGE, saga_id, one.name)
         if outcome.following and engine.publisher is not None:
-            engine.publisher.steps(kind, saga_id, outcome.following)
+            engine.publisher.steps(engine.version_of(kind, saga_id), saga_id, outcome.following)
         _report(task, saga_id, outcome)
 
     return body

@@ -102,7 +102,7 @@ def cancel(engine: Engine, saga_id: str, *, who: str, why: str) -> SagaState:
     cancelled = {"step": None, "class": "Cancelled", "message": "cancelled by an operator", "kind": "permanent"}
     with engine.database.transaction() as connection:
         record, meant = _locked(connection, saga_id)
-        check_cancel(record, meant, engine.kinds.get(record.name))
+        check_cancel(record, meant, engine.kind_of(record))
         _move(
             connection,
             record,

@@ -14,6 +14,7 @@ from sagajobs.saga import statements
 from sagajobs.saga.declaration import Step
 from sagajobs.saga.locks import take_locks
 from sagajobs.saga.shape import Definition, define
+from sagajobs.saga.traits import difference
 
 if TYPE_CHECKING:
     from sagajobs.saga.engine import Engine
@@ -50,9 +51,11 @@ class Saga(metaclass=_SagaType):
 
     Attributes:
         name: of the kind of saga; part of the table's key and of the task names, so it must not change.
-        version: raise it when you change the steps.
+        version: raise it when you change the steps, or `Input`.
         Input: the pydantic model of what the saga is asked to do.
         definition: what the checks found.
+        versions: this class and, as given to `Engine.register`, the former ones of that name that still finish what was
+            begun by them; the present one first.
         engine: the engine it is registered with.
         services: what the application hands to its sagas (clients and the like), as given to `Engine.register`.
         lock_wait: seconds for which it waits for its `locks`.
@@ -67,6 +70,7 @@ class Saga(metaclass=_SagaType):
     version: ClassVar[int] = 1
     Input: ClassVar[type[BaseModel]]
     definition: ClassVar[Definition]
+    versions: ClassVar[tuple[type[Saga], ...]]
     engine: ClassVar[Engine]
     services: ClassVar[Any] = None
     lock_wait: ClassVar[float] = LOCK_WAIT
@@ -80,6 +84,7 @@ class Saga(metaclass=_SagaType):
         super().__init_subclass__(**kwargs)
         if not abstract:
             cls.definition = define(cls, locking=cls.locks is not Saga.locks, lets_go=cls.lets_go)
+            cls.versions = (cls,)
 
     def __init__(self, saga_id: str, input_: Any, results: Mapping[str, Any]) -> None:
         self.id = saga_id
@@ -262,6 +267,19 @@ class Saga(metaclass=_SagaType):
                 for problem in error.errors(include_input=False, include_url=False, include_context=False)
             ]
             raise InvalidInput(f"{cls.name}: {'; '.join(problems)}", problems) from None
+
+    @classmethod
+    def of(cls, record: SagaRecord) -> type[Saga]:
+        """Return the version of this saga that a recorded one is to be finished by.
+
+        The one with the recorded number or, if that cannot do it, the first that can; the present one if none can: its
+        `definition.check` then says why.
+        """
+        if len(cls.versions) == 1:
+            return cls.versions[0]
+        able = [kind for kind in cls.versions if difference(record, kind.definition.steps) is None]
+        same = [kind for kind in able if kind.version == record.version]
+        return (*same, *able, *cls.versions)[0]
 
     @classmethod
     def restore(cls, saga_id: str, input_: Any, results: Mapping[str, Any]) -> Self:

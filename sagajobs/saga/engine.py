@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import event
@@ -33,6 +33,7 @@ from sagajobs.saga.executor import DEFAULT_STALL_AFTER, Executor
 from sagajobs.saga.handle import SagaHandle
 from sagajobs.saga.locks import Successor
 from sagajobs.saga.missing import tables_missing
+from sagajobs.saga.publisher import Publisher
 from sagajobs.saga.records import SagaRecord
 from sagajobs.saga.review import ReviewDesk
 from sagajobs.saga.states import FORWARD, SagaState, StepState
@@ -43,22 +44,6 @@ log = logging.getLogger(__name__)
 
 POLL = 0.05
 """Seconds between two looks at a step that another worker holds, for a caller that waits in process."""
-
-
-class Publisher(Protocol):
-    """Whoever carries hints to the workers."""
-
-    def add(self, kind: type[Saga]) -> None:
-        """Get ready to carry hints for a kind of saga."""
-
-    def steps(self, kind: type[Saga], saga_id: str, names: Sequence[str]) -> None:
-        """Hint at steps of one stage of a saga, each with what follows on it."""
-
-    def wake(self, kind: type[Saga], saga_id: str, name: str) -> None:
-        """Hint, past whoever queues, that a saga has the lock which this step of it has waited for."""
-
-    def compensation(self, kind: type[Saga], saga_id: str) -> None:
-        """Hint that a saga is to be undone."""
 
 
 class Engine:
@@ -87,7 +72,14 @@ class Engine:
             if self.sweeps.setdefault(sweep.name, sweep) is not sweep:
                 raise DefinitionError(f"two sweeps are called {sweep.name!r}: rename one")
 
-    def register(self, kind: type[Saga], services: Any = None, *, timeouts: Mapping[str, float] | None = None) -> None:
+    def register(
+        self,
+        kind: type[Saga],
+        services: Any = None,
+        *,
+        timeouts: Mapping[str, float] | None = None,
+        former: Sequence[type[Saga]] = (),
+    ) -> None:
         """Make a saga known under its name.
 
         Args:
@@ -95,18 +87,27 @@ class Engine:
             services: what its steps find as `self.services`.
             timeouts: seconds, by name of the step or of its undo, where the deployment knows better than the
                 declaration how long a call takes.
+            former: classes of the same name that finish the sagas which were begun by them (docs/design.md, Versions).
 
         Raises:
-            DefinitionError: it is no declared saga, another saga has that name, or a time-out is for something that
-                does not exist.
+            DefinitionError: it is no declared saga, another saga has that name, a time-out is for something that does
+                not exist, or a former version has another name, or the number of another version.
         """
         if not hasattr(kind, "definition"):
             raise DefinitionError(f"register takes a class that derives from Saga and declares steps, not {kind!r}")
         if self.kinds.setdefault(kind.name, kind) is not kind:
             raise DefinitionError(f"two saga classes are called {kind.name!r}: rename one")
-        kind.engine, kind.services = self, services
+        versions = (kind, *former)
+        if {one.name for one in versions} != {kind.name} or len({one.version for one in versions}) < len(versions):
+            raise DefinitionError(f"saga {kind.name}: its former versions have its name, and each a number of its own")
         for name, seconds in (timeouts or {}).items():
-            kind.definition.timed(name).timeout = seconds
+            timed = [found for one in versions if (found := one.definition.timed(name)) is not None]
+            if not timed:
+                raise DefinitionError(f"saga {kind.name} has no step or undo {name!r}")
+            for one in timed:
+                one.timeout = seconds
+        for version in versions:
+            version.engine, version.services, version.versions = self, services, versions
         if self.publisher is not None:
             self.publisher.add(kind)
 
@@ -167,7 +168,7 @@ class Engine:
             saga_id=saga.id,
             name=kind.name,
             version=kind.version,
-            definition=kind.definition.digest,
+            definition=kind.definition.traits,
             kind="declared",
             input_=document,
             idempotency_key=idempotency_key,
@@ -213,11 +214,24 @@ class Engine:
                 names = Store(connection).read(saga_id).in_stage(stage)
         self.publisher.steps(kind, saga_id, names)
 
+    def kind_of(self, record: SagaRecord) -> type[Saga] | None:
+        """Return the class, in the right version, that a saga on record is to be carried out by; None if unknown."""
+        kind = self.kinds.get(record.name)
+        return None if kind is None else kind.of(record)
+
+    def version_of(self, kind: type[Saga], saga_id: str) -> type[Saga]:
+        """Return the version of a kind that a saga is to be carried out by; asks the table if there are several."""
+        if len(kind.versions) == 1:
+            return kind
+        with self.database.reading() as connection:
+            return kind.of(Store(connection).read(saga_id))
+
     def _tell(self, successors: Sequence[Successor]) -> None:
         """Tell sagas that were handed a lock; one that nobody here can tell looks again by itself."""
         for successor in successors:
             kind = self.kinds.get(successor.name)
             if kind is not None and self.publisher is not None:
+                kind = self.version_of(kind, successor.saga_id)
                 self.publisher.wake(kind, successor.saga_id, kind.definition.locked_at(successor.stage))
 
     # --- in process ---
@@ -274,6 +288,7 @@ class Engine:
 
     def _next(self, kind: type[Saga], record: SagaRecord) -> Outcome:
         """Carry out what is open in the present stage, side by side where there are several."""
+        kind = kind.of(record)
         steps = [kind.definition.step(name) for name in record.open_steps]
         if not steps:
             raise DefinitionError(f"saga {record.id} stands at stage {record.stage}, where nothing is left to do")
@@ -301,7 +316,7 @@ class Engine:
             SagaNotFinished: it is still under way, or paused.
         """
         if record.state is SagaState.COMPLETED:
-            kind = self.kinds.get(record.name)
+            kind = self.kind_of(record)
             if kind is None:
                 return record.results
             with Session(self.database.engine) as db:

@@ -72,10 +72,9 @@ class Executor:
             DBAPIError: the database is away; nothing is lost, the table stands as it was.
             Exception: the code cannot take the saga up (its input, its definition); so often, and a person is asked.
         """
-        act = Settle(self, kind, step, saga_id)
         reached(Point.BEFORE_CLAIM, saga_id, step.name)
         try:
-            return self._deliver(act, kind, step, saga_id, redelivered=redelivered)
+            return self._deliver(kind, step, saga_id, redelivered=redelivered)
         except ClaimLost:
             # The fence moved on while we worked: whoever owns the step now answers for it. Park.
             return Outcome(Verdict.END)
@@ -84,10 +83,15 @@ class Executor:
                 raise
             return Outcome(Verdict.END, cause=error)
 
-    def _deliver(self, act: Settle, kind: type[Saga], step: Step, saga_id: str, *, redelivered: bool) -> Outcome:
+    def _deliver(self, kind: type[Saga], step: Step, saga_id: str, *, redelivered: bool) -> Outcome:
         with self.database.engine.connect() as connection:
             look = Store(connection).look(saga_id, step.name)
+            kind = kind.of(look.saga)
             kind.definition.check(look.saga)
+            if step.name not in look.saga.steps:
+                return Outcome(Verdict.END)  # from the chain of a version that this saga is not of
+            step = kind.definition.step(step.name)
+            act = Settle(self, kind, step, saga_id)
             todo = plan.forward(look, step, redelivered=redelivered)
             if todo.do is plan.Do.CARRY_ON:
                 return Outcome(Verdict.CARRY_ON, following=kind.definition.following(look.saga, step.stage))
@@ -126,6 +130,7 @@ class Executor:
             record = Store(connection).read(saga_id)
         if record.state is not SagaState.COMPENSATING:
             return Outcome(Verdict.END)
+        kind = kind.of(record)
         kind.definition.check(record)
         saga = kind.restore(saga_id, record.input, record.results)
         step = plan.next_undo(record, kind.definition, lambda step: needs_undo(saga, step))

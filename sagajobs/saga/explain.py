@@ -102,12 +102,12 @@ def explain_resume(engine: Engine, saga_id: str, *, private: bool = False) -> Pr
 def explain_cancel(engine: Engine, saga_id: str, *, private: bool = False) -> Prospect:
     """Say what a cancel would do; raises `SagaNotFound`, `RemedyRefused`."""
     record, meant = control.look(engine, saga_id)
-    control.check_cancel(record, meant, engine.kinds.get(record.name))
+    control.check_cancel(record, meant, engine.kind_of(record))
     return _turned("cancel", engine, record, SagaState.COMPENSATING, private=private)
 
 
 def _turned(act: str, engine: Engine, record: SagaRecord, to: SagaState, *, private: bool) -> Prospect:
-    kind = engine.kinds.get(record.name)
+    kind = engine.kind_of(record)
     turned = replace(record, state=to)
     follows = () if kind is None else Rehearsal(kind, turned, private=private).follows()
     return Prospect(act, changes=(f"saga: {record.state} → {to}", *_ends(turned, follows)), follows=follows)

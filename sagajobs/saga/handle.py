@@ -72,7 +72,7 @@ class SagaHandle:
     def public_status(self) -> str:
         """Return what a customer may be told of it, in the words of its kind."""
         record = self.record()
-        kind = self.engine.kinds.get(record.name)
+        kind = self.engine.kind_of(record)
         return str(record.state) if kind is None else kind.public_status(record)
 
     def wait(self, timeout: float = 30.0) -> SagaState:

@@ -49,7 +49,7 @@ def carry_on(engine: Engine, saga_id: str) -> None:
         return
     with engine.database.reading() as connection:
         record = Store(connection).read(saga_id)
-    kind = engine.kinds.get(record.name)
+    kind = engine.kind_of(record)
     if kind is None:
         return
     if record.state in FORWARD:

@@ -265,7 +265,7 @@ class ReviewDesk:
         saga = Store(connection).read(found.saga_id)
         if saga.state is not SagaState.MANUAL_REVIEW_REQUIRED:
             raise RemedyRefused(f"case {found.number} takes no remedy while its saga is {saga.state}: resume it first")
-        kind = self._engine.kinds.get(saga.name) if saga.kind == "declared" else None
+        kind = self._engine.kind_of(saga) if saga.kind == "declared" else None
         unknown = _unknown(kind, saga)
         step = None if kind is None or unknown or found.step is None else kind.definition.step(found.step)
         seen = connection.execute(_SEE, {"id": saga.id, "step": found.step}).one()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pydantic import BaseModel
 from sagajobs.errors import DefinitionError, InvalidInput
 from sagajobs.saga.declaration import Method, Step, Undo, base_and_item
 from sagajobs.saga.policy import RetryPolicy
+from sagajobs.saga.traits import difference, traits
 
 if TYPE_CHECKING:
     from sagajobs.saga.definition import Saga
@@ -37,13 +36,18 @@ class Definition:
         name: the saga's name, as in the table and in the names of its Celery tasks.
         version: the author's number for it.
         steps: the steps in the order of their declaration.
-        digest: hash of everything that a recorded saga depends on.
+        traits: what the steps are, as it goes on record with a saga (see `traits`).
     """
 
     name: str
     version: int
     steps: tuple[Step, ...]
-    digest: str
+    traits: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the steps, as declared."""
+        return tuple(step.name for step in self.steps)
 
     def step(self, name: str) -> Step:
         """Return the step of that name; raises `DefinitionError` if there is none (another version's message)."""
@@ -58,7 +62,7 @@ class Definition:
 
         Whoever takes a hint at the wrong step finds that record and code differ (`check`), and at last asks a person.
         """
-        known = tuple(name for name in names if base_and_item(name)[0] in {step.name for step in self.steps})
+        known = tuple(name for name in names if base_and_item(name)[0] in self.names)
         first = self.steps[0]
         return known or (first.name if first.each is None else first.number(0).name,)
 
@@ -106,26 +110,16 @@ class Definition:
         return record.in_stage(stage + 1) if self.wide(stage + 1) else ()
 
     def check(self, record: SagaRecord) -> None:
-        """See that a recorded saga has this definition's steps; raises `DefinitionError` if not.
+        """See that a recorded saga can be finished by these steps; raises `DefinitionError`, saying why, if not."""
+        why = difference(record, self.steps)
+        if why is not None:
+            raise DefinitionError(f"saga {record.id} ({self.name}, version {record.version}): {why}")
 
-        Going on by another version's steps could leave one out, and `compensated` would be said of a saga whose
-        vanished step still stands.
-        """
-        recorded = tuple(dict.fromkeys(base_and_item(name)[0] for name in record.steps))
-        known = tuple(step.name for step in self.steps)
-        if recorded != known:
-            raise DefinitionError(
-                f"saga {record.id} was recorded with the steps {', '.join(recorded)}; "
-                f"{self.name} has {', '.join(known)} in this version of the code"
-            )
-
-    def timed(self, name: str) -> Step | Undo:
-        """Return the step, as declared, or the undo of that name; raises `DefinitionError` if there is none."""
+    def timed(self, name: str) -> Step | Undo | None:
+        """Return the step, as declared, or the undo of that name, None if there is none."""
         timed: dict[str, Step | Undo] = {step.undo.method.__name__: step.undo for step in self.steps if step.undo}
         timed |= {step.name: step for step in self.steps}
-        if name not in timed:
-            raise DefinitionError(f"saga {self.name} has no step or undo {name!r}")
-        return timed[name]
+        return timed.get(name)
 
 
 def define(cls: type[Any], *, locking: bool, lets_go: bool) -> Definition:
@@ -160,7 +154,7 @@ def define(cls: type[Any], *, locking: bool, lets_go: bool) -> Definition:
         if step.pivot and pivot_passed:
             raise DefinitionError(f"{where}, step {step.name}: a saga has one pivot")
         pivot_passed = pivot_passed or step.pivot
-    definition = Definition(name, cls.version, steps, _digest(name, steps))
+    definition = Definition(name, cls.version, steps, traits(steps))
     _check_stages(where, definition, locking=locking)
     if lets_go:
         _check_letting_go(where, definition)
@@ -255,15 +249,3 @@ def _check_arguments(where: str, method: Method | None, *expected: str) -> None:
     except TypeError:
         wanted = ", ".join(("self", *expected))
         raise DefinitionError(f"{where}: {method.__name__} must take ({wanted})") from None
-
-
-def _digest(name: str, steps: tuple[Step, ...]) -> str:
-    """Hash what a recorded saga depends on: the steps' names, order and kinds, not their code."""
-    shape = [
-        (
-            *(step.name, step.external, step.optional, step.pivot, step.undo is not None, step.finder is not None),
-            *(step.stage, step.each is not None, step.degraded is not None),
-        )
-        for step in steps
-    ]
-    return hashlib.sha256(json.dumps([name, shape]).encode()).hexdigest()[:16]

@@ -17,7 +17,8 @@ from sagajobs.saga.states import FORWARD, SagaState
 from sagajobs.saga.store import Review, Store
 
 if TYPE_CHECKING:
-    from sagajobs.saga.engine import Engine, Publisher
+    from sagajobs.saga.engine import Engine
+    from sagajobs.saga.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def _recover_one(engine: Engine, publisher: Publisher, saga_id: str) -> bool:
         kind = engine.kinds.get(row["name"])
         if kind is None:
             return _to_review(Store(connection), row, "no code knows this kind of saga")
+    kind = engine.version_of(kind, saga_id)
     # Committed first, published second: a sweep that dies in between has only put the hint off.
     if SagaState(row["state"]) in FORWARD:
         publisher.steps(kind, saga_id, kind.definition.hintable(row["open"] or ()))

@@ -41,17 +41,6 @@ def test_steps_keep_the_order_of_their_declaration():
     assert [one.after_pivot for one in Fine.definition.steps] == [False, False, False, True]
 
 
-def test_the_digest_changes_with_the_shape_and_not_with_the_code():
-    def make(*names, answer=1):
-        body = {"name": "shape", "Input": Input}
-        for one in names:
-            body[one] = step(irreversible=True)(lambda _self, _db: answer)
-        return type(Saga)("Shape", (Saga,), body).definition.digest
-
-    assert make("a", "b") == make("a", "b", answer=2)
-    assert len({make("a", "b"), make("b", "a"), make("a"), make("a", "b", "c")}) == 4
-
-
 def _declare(**body):
     """Declare a saga from parts; `None` leaves one out."""
     body = {"name": "broken", "Input": Input, **body}

@@ -74,6 +74,7 @@ def examine(executor: Executor, kind: type[Saga], case: Case) -> Seen:
         record = Store(connection).read(case.saga_id)
     if case.step is None or record.state is not IN_REVIEW:
         return _NOTHING_TO_SEE
+    kind = kind.of(record)
     kind.definition.check(record)
     step, heading = kind.definition.step(case.step), _heading(case, record, kind)
     if step.finder is None or heading is None:

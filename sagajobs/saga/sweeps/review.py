@@ -96,7 +96,7 @@ def _send_on(engine: Engine, saga_id: str) -> None:
     """Hint at a saga that goes on; should that be lost, the recovery sweep does it."""
     with engine.database.reading() as connection:
         record = Store(connection).read(saga_id)
-    kind = engine.kinds[record.name]
+    kind = engine.kinds[record.name].of(record)
     if engine.publisher is None:
         return
     if record.state in FORWARD and record.open_steps:
