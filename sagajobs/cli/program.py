@@ -14,6 +14,7 @@ from sagajobs.cli.groups import LazyGroup
         "up": "sagajobs.cli.up:up",
         "sagas": "sagajobs.cli.sagas:sagas",
         "invariants": "sagajobs.cli.invariants:invariants",
+        "check": "sagajobs.cli.check:check",
         "sweep": "sagajobs.cli.sweep:sweep",
         "webhooks": "sagajobs.cli.webhooks:webhooks",
         "purge": "sagajobs.cli.purge:purge",

@@ -21,6 +21,7 @@ from sagajobs.cli.groups import LazyGroup
         "pause": "sagajobs.cli.control:pause",
         "resume": "sagajobs.cli.control:resume",
         "cancel": "sagajobs.cli.control:cancel",
+        "check": "sagajobs.cli.check:check",
         "enable": "sagajobs.cli.switch:enable",
         "disable": "sagajobs.cli.switch:disable",
     },

@@ -291,5 +291,24 @@ class Saga(metaclass=_SagaType):
         try:
             return cls(saga_id, cls.Input.model_validate(input_), results)
         except ValidationError as error:
-            fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors(include_input=False))
-            raise DefinitionError(f"saga {saga_id}: today's {cls.Input.__name__} does not take its {fields}") from None
+            raise DefinitionError(f"saga {saga_id}: {cls._not_taken(error)}") from None
+
+    @classmethod
+    def unfit(cls, record: SagaRecord) -> str | None:
+        """Return why this class cannot take a recorded saga up, None if it can; its steps' code is not tried."""
+        why = difference(record, cls.definition.steps)
+        if why is not None:
+            return why
+        try:
+            cls.Input.model_validate(record.input)
+        except ValidationError as error:
+            return cls._not_taken(error)
+        except Exception as error:  # noqa: BLE001 - the author's validators: whatever they raise, they would raise it again
+            return f"today's {cls.Input.__name__} fails on its input: {type(error).__name__}"
+        return None
+
+    @classmethod
+    def _not_taken(cls, error: ValidationError) -> str:
+        places = [problem["loc"] for problem in error.errors(include_input=False)]
+        fields = dict.fromkeys(".".join("*" if isinstance(part, int) else part for part in loc) for loc in places)
+        return f"today's {cls.Input.__name__} does not take its {', '.join(fields)}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
-from sagajobs.errors import DefinitionError, InvalidInput, RemedyRefused
+from sagajobs.errors import InvalidInput, RemedyRefused
 from sagajobs.saga import cases, remedies
 from sagajobs.saga.cases import Case, Happening, check_open
 from sagajobs.saga.declaration import Step
@@ -306,9 +306,5 @@ def _unknown(kind: type[Saga] | None, saga: SagaRecord) -> str | None:
     """Return why this code cannot take a saga up, None if it can."""
     if kind is None:
         return f"no code here knows sagas of kind {saga.name}; deploy it first"
-    try:
-        kind.definition.check(saga)
-        kind.restore(saga.id, saga.input, saga.results)
-    except DefinitionError as error:
-        return str(error)
-    return None
+    why = kind.unfit(saga)
+    return None if why is None else f"saga {saga.id}: {why}"

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, TextClause, text
 
 from sagajobs.booking import reconcile
+from sagajobs.saga import inflight
 from sagajobs.saga import statements as engine
 from sagajobs.saga.sweeps import statements as sweeps
 from sagajobs.saga.sweeps.review import LONGEST_SILENCE
@@ -136,6 +137,7 @@ def queries(due: int) -> list[Query]:
     day = datetime.now(UTC) + timedelta(days=200) - timedelta(minutes=5)
     alerts = {"response": engine.RESPONSE_TIME, "near": engine.URGENT_BEFORE, "longest": LONGEST_SILENCE}
     return [
+        Query("check: all in flight", inflight.IN_FLIGHT, {}, "ix_sagas_state"),
         Query(
             "recover: due sagas",
             engine.DUE,
