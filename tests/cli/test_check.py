@@ -1,0 +1,107 @@
+"""`check --in-flight`: what the new code could not finish, asked before it is deployed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+MODULE = """
+from pydantic import BaseModel
+from sagajobs import Saga, step
+from sagajobs.root import engine
+
+class Form(BaseModel):
+    sender: str
+
+class FormSaga(Saga):
+    name = "inflight_forms"
+    Input = Form
+
+    @step
+    def stamp(self, db):
+        return None
+
+    @stamp.compensation
+    def tear_up(self, db):
+        return None
+
+engine.register(FormSaga)
+"""
+
+WITHOUT_UNDO = MODULE.replace("@step\n", "@step(irreversible=True)\n").partition("    @stamp.comp")[0] + (
+    "engine.register(FormSaga)\n"
+)
+NUMBERED = MODULE.replace("sender: str", "sender: int")
+
+RECORD = """
+from sagajobs.root import engine
+engine.publisher.steps = lambda *_: None  # nobody is told
+from inflight_forms import FormSaga
+for number in range(3):
+    print(FormSaga.enqueue({"sender": "mia.secret"}).id)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "inflight_forms.py").write_text(MODULE)
+    (tmp_path / "celeryconfig.py").write_text('imports = ("inflight_forms",)\n')
+    return tmp_path
+
+
+@pytest.fixture
+def recorded(shell, folder, sql):
+    """Three sagas of the author's in flight, one of them paused."""
+    shell.sagajobs("sagas", "list")
+    done = shell.run("python", "-c", RECORD, cwd=folder)
+    assert done.status == 0, done.err
+    ids = done.out.split()
+    assert shell.sagajobs("sagas", "pause", ids[0], "--why", "x", cwd=folder).status == 0
+    yield ids
+    sql("TRUNCATE sagas CASCADE")
+
+
+def test_code_that_can_finish_all_is_told_so(shell, folder, recorded):
+    done = shell.sagajobs("check", "--in-flight", cwd=folder)
+    assert (done.status, done.out, done.err) == (0, "3 sagas in flight, 0 that this code cannot finish\n", "")
+    assert shell.sagajobs("check", "--in-flight", "--json", cwd=folder).json == {"in_flight": 3, "stranded": []}
+
+
+def test_what_the_new_code_could_not_finish_is_told_with_the_reason_and_what_to_do(shell, folder, recorded):
+    (folder / "inflight_forms.py").write_text(WITHOUT_UNDO)
+    done = shell.sagajobs("check", "--in-flight", cwd=folder)
+    assert done.status == 3
+    row = (
+        r"^inflight_forms +1 +3 +2 pending, 1 paused +[0-9a-f-]{36} +"
+        r"as recorded, step stamp has an undo; in this version of the code that is not so$"
+    )
+    assert re.search(row, done.out, re.MULTILINE)
+    assert "3 sagas in flight, 3 that this code cannot finish\nDo not deploy this yet: register the former" in done.out
+    by_celery = shell.run("celery", "-A", "sagajobs", "sagas", "check", "--in-flight", cwd=folder)
+    assert (by_celery.status, by_celery.out.splitlines()[-2:]) == (3, done.out.splitlines()[-2:])
+
+
+def test_an_input_that_the_new_model_refuses_is_not_quoted(shell, folder, recorded):
+    (folder / "inflight_forms.py").write_text(NUMBERED)
+    done = shell.sagajobs("check", "--in-flight", "--json", cwd=folder)
+    (stranded,) = done.json["stranded"]
+    assert done.status == 3
+    assert stranded.pop("example") in recorded
+    assert stranded == {
+        "name": "inflight_forms",
+        "version": 1,
+        "sagas": 3,
+        "states": {"pending": 2, "paused": 1},
+        "reason": "today's Form does not take its sender",
+    }
+    assert "secret" not in done.out
+
+
+def test_a_kind_that_is_gone_and_what_there_is_to_check(shell, recorded):
+    done = shell.sagajobs("check", "--in-flight")
+    assert done.status == 3
+    assert "no code here knows this kind of saga" in done.out
+    usage = shell.sagajobs("check")
+    assert usage.status == 2
+    assert "--in-flight" in usage.err
