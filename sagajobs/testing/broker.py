@@ -150,4 +150,5 @@ class _dying:  # noqa: N801 - reads as what it does
             faultpoints.install(self._hook)
 
     def __exit__(self, *_: object) -> None:
-        faultpoints.install(None)
+        if self._point is not None:
+            faultpoints.install(None)

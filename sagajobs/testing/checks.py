@@ -7,6 +7,7 @@ outside that should not stand. Where a saga has no such place (nothing has an un
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -134,6 +135,28 @@ def every_message_lost(case: Case) -> None:
             verdict.assert_end(end, standing=case.usual.standing)
 
 
+def every_prefix_ends_well(case: Case) -> None:
+    """The history is cut after each commit and each call: only what is on record by then, and stands outside, is left.
+
+    As after the loss of all workers and messages, or of a database that is restored beside a world that went on no
+    further; on the way to the end, and on the way back.
+    """
+    for turned, end in _both_ways(case):
+        for number in itertools.count(1):
+            way = f", cancelled after {turned}" if turned else ""
+            with case.trial(f"its history cut at point {number}{way}") as trial:
+                if turned:
+                    trial.turn_round_after(turned)
+                trial.cut_at(number)
+                trial.settle(trial.deliver_until_cut)
+                verdict = case.verdict(trial.handle, f"its history cut at {trial.cut}{way}")
+                if trial.handle.status() is SagaState.MANUAL_REVIEW_REQUIRED:
+                    _retry_the_only_attempt(case, trial, verdict)
+                verdict.assert_end(end, standing=case.usual.standing)
+                if not trial.cut:
+                    break
+
+
 CHECKS: tuple[Check, ...] = (
     every_step_fails,
     every_step_runs_twice,
@@ -143,6 +166,7 @@ CHECKS: tuple[Check, ...] = (
     dies_at_every_point,
     every_message_duplicated,
     every_message_lost,
+    every_prefix_ends_well,
 )
 """All checks, for `pytest.mark.parametrize`."""
 
@@ -193,6 +217,14 @@ def _assert_survived(case: Case, trial: Trial, verdict: Verdict, step: str) -> N
     if case.step(step).most_attempts == 1 and trial.handle.status() is SagaState.MANUAL_REVIEW_REQUIRED:
         _retry(case, trial, verdict, step)
     verdict.assert_end(SagaState.COMPLETED, standing=case.usual.standing, at_most=case.step(step).optional)
+
+
+def _retry_the_only_attempt(case: Case, trial: Trial, verdict: Verdict) -> None:
+    """Assert that a person is asked because a step with a single attempt was begun, and have him try again."""
+    step = verdict.case().step
+    if step is None or case.step(step).most_attempts > 1:
+        raise verdict.failure(f"a person is asked about {step}")
+    _retry(case, trial, verdict, step)
 
 
 def _retry(case: Case, trial: Trial, verdict: Verdict, step: str) -> None:

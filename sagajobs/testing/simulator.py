@@ -56,6 +56,14 @@ class Simulator:
         """Return those that take place, or may."""
         return [booking for booking in self.ledger() if booking["status"] in STANDING]
 
+    def kept(self) -> list[Json]:
+        """Return all bookings in a form that can be put back."""
+        return self._see("bookings", "bookings")
+
+    def put_back(self, bookings: list[Json]) -> None:
+        """Have these bookings, with their uids, and no others."""
+        _done(self._http.put(f"{self.url}/_simulator/bookings", json={"bookings": bookings}, timeout=5))
+
     def host(self, act: str, uid: str, **how: object) -> Json:
         """Do as a host does in the web app: cancel, move, reassign, confirm or decline."""
         done: Json = _done(self._http.post(f"{self.url}/_simulator/host/{act}", json={"uid": uid, **how}, timeout=5))

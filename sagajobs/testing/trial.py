@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 from sqlalchemy import text
 
 from sagajobs.saga import Engine, Saga, SagaHandle, control, faultpoints
-from sagajobs.saga.faultpoints import Work
+from sagajobs.saga.faultpoints import Point, Work
 from sagajobs.saga.states import UNFINISHED
 from sagajobs.saga.sweep import recover
 from sagajobs.testing.broker import HandBroker, Killed
@@ -18,6 +19,9 @@ from sagajobs.testing.clock import Clock
 
 ROUNDS = 300
 """Sweeps after which a saga must be at rest: more than all attempts, looks and undos of a step."""
+
+TELLING = (Point.AFTER_CLAIM, Point.AFTER_CALL, Point.AFTER_COMMIT)
+"""Points between any two of which nothing becomes true, in the tables or outside."""
 
 SIGNED = {"who": "testing kit", "why": "to see what becomes of it"}
 
@@ -40,6 +44,7 @@ class Trial:
         worked: what of the author's code was called, as (step, undo or probe; name of the step), in order.
         broker: with the messages about it.
         hit: how often what was planned came about.
+        cut: where the history was cut, `after_call of book`; empty if it was not.
     """
 
     handle: SagaHandle
@@ -53,6 +58,7 @@ class Trial:
         self.worked: list[tuple[Work, str]] = []
         self.broker = HandBroker(engine)
         self.hit = 0
+        self.cut = ""
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -63,6 +69,7 @@ class Trial:
             yield
         finally:
             faultpoints.stand_in(None)
+            faultpoints.install(None)
             self._engine.publisher = publisher
             self._clock.put_right()
 
@@ -96,6 +103,18 @@ class Trial:
     def dies_after(self, what: Work, name: str) -> None:
         """Kill the worker, once, when the author's code has done what it does and nothing of that is on record."""
         self.done_and_then(what, name, Killed())
+
+    def cut_at(self, number: int) -> None:
+        """Have the worker die at the n-th of all points at which something may have become true, here or outside."""
+        passed = itertools.count(1)
+
+        def hook(point: Point, saga_id: str, step: str) -> None:
+            if saga_id == self.handle.id and point in TELLING and next(passed) == number:
+                faultpoints.install(None)
+                self.cut = f"{point} of {step}"
+                raise Killed
+
+        faultpoints.install(hook)
 
     def heal(self) -> None:
         """Let everything work again."""
@@ -141,6 +160,17 @@ class Trial:
             message = self.broker.messages[0]
             self.deliver()
             self.broker.messages.insert(0, message)
+            self.deliver()
+        raise AssertionError(f"{ROUNDS} messages, and no end")
+
+    def deliver_until_cut(self) -> None:
+        """Deliver everything, and what comes of it, until the history is cut: all that is under way is lost then."""
+        before = self.cut
+        for _ in range(ROUNDS):
+            if self.cut != before:
+                self.broker.messages.clear()
+            if not self.broker.messages:
+                return
             self.deliver()
         raise AssertionError(f"{ROUNDS} messages, and no end")
 

@@ -7,6 +7,10 @@ endpoints, which take and give JSON; a body that makes no sense is a 400 that sa
     `{"bookings": [...]}`: all bookings as they really are, each with its `history` of `{what, at,
     requestId}`.
 
+`GET`, `PUT /_simulator/bookings`
+    Keep all bookings, and put them back in place of whatever there is by then: `{"bookings": [...]}`, each with its
+    `row` and its `history`, uids, keys and people as they were.
+
 `GET`, `POST`, `DELETE /_simulator/faults`
     Show the rules in force (and how often each fired), add one, drop all. A rule is `{"operation":
     create|get|list|cancel|reschedule|confirm|decline|reassign|location|guests|add_attendee|remove_attendee|

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sagajobs.calcom.simulator import output
 from sagajobs.calcom.simulator.faults import FaultRule
 from sagajobs.calcom.simulator.handlers import SimulatorHandler
+from sagajobs.calcom.simulator.ledger import Entry, Ledger
 from sagajobs.calcom.simulator.replies import Refusal, document
 from sagajobs.calcom.simulator.switches import Switches
 from sagajobs.calcom.simulator.world import World
@@ -32,6 +33,14 @@ class ResetBody(BaseModel):
 
     world: World | None = None
     switches: Switches | None = None
+
+
+class Kept(BaseModel):
+    """What `GET /_simulator/bookings` shows, and `PUT` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bookings: list[Entry]
 
 
 class ControlHandler(SimulatorHandler):
@@ -83,6 +92,21 @@ class LedgerHandler(ControlHandler):
             for row in ledger.rows()
         ]
         self.send(document({"bookings": rows}))
+
+
+class BookingsHandler(ControlHandler):
+    """GET and PUT: all bookings, in a form that can be put back."""
+
+    def get(self) -> None:
+        """Show them."""
+        self.send(document(Kept(bookings=self.state.ledger.entries()).model_dump(mode="json")))
+
+    def put(self) -> None:
+        """Have these bookings, and no others."""
+        kept = self.body(Kept)
+        if kept is not None:
+            self.state.ledger = Ledger.of(kept.bookings)
+            self.send(document({"bookings": len(kept.bookings)}))
 
 
 class FaultsHandler(ControlHandler):
@@ -182,6 +206,7 @@ def control_routes(state: State) -> list[tuple[str, type[SimulatorHandler], dict
         (path, handler, {"state": state})
         for path, handler in (
             (r"/_simulator/ledger", LedgerHandler),
+            (r"/_simulator/bookings", BookingsHandler),
             (r"/_simulator/faults", FaultsHandler),
             (r"/_simulator/switches", SwitchesHandler),
             (r"/_simulator/requests", RequestsHandler),

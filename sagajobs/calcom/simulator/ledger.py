@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import string
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
 
 _UID_LETTERS = string.ascii_letters + string.digits
 _UID_LENGTH = 22
@@ -95,6 +96,14 @@ class Event:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A booking as it can be kept elsewhere and put back: how it is, and what happened to it."""
+
+    row: Row
+    history: tuple[Event, ...]
+
+
 class KeyTaken(Exception):
     """Another accepted booking has the same host, start and end."""
 
@@ -110,6 +119,26 @@ class Ledger:
         # Uids in the order of their arrival; who has left a booking is still led to it, and sorted out by the query.
         self._by_email: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._people = 0
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Ledger:
+        """Return a ledger of bookings that were kept, all of them long since on the replica."""
+        ledger = cls()
+        for entry in entries:
+            ledger._versions[entry.row.uid] = [(-math.inf, entry.row)]
+            ledger._history[entry.row.uid] = list(entry.history)
+            for person in entry.row.people:
+                ledger._by_email[person.email].setdefault(entry.row.uid)
+                ledger._people = max(ledger._people, person.id)
+            if entry.row.key is not None:
+                ledger._keys[entry.row.key] = entry.row.uid
+            if entry.row.status == "accepted":
+                ledger._busy[entry.row.host_id][entry.row.uid] = entry.row
+        return ledger
+
+    def entries(self) -> list[Entry]:
+        """Return what `of` takes."""
+        return [Entry(row, self.history(row.uid)) for row in self.rows()]
 
     def new_identity(self) -> tuple[int, str]:
         """Return the next id and a uid that nobody can predict."""
