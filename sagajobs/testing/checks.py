@@ -221,10 +221,10 @@ def _assert_survived(case: Case, trial: Trial, verdict: Verdict, step: str) -> N
 
 def _retry_the_only_attempt(case: Case, trial: Trial, verdict: Verdict) -> None:
     """Assert that a person is asked because a step with a single attempt was begun, and have him try again."""
-    step = verdict.case().step
-    if step is None or case.step(step).most_attempts > 1:
-        raise verdict.failure(f"a person is asked about {step}")
-    _retry(case, trial, verdict, step)
+    asked = verdict.case()
+    if asked.step is None or case.step(asked.step).most_attempts > 1:
+        raise verdict.failure(f"a person is asked ({asked.reason}: {asked.step})")
+    _retry(case, trial, verdict, asked.step)
 
 
 def _retry(case: Case, trial: Trial, verdict: Verdict, step: str) -> None:

@@ -84,6 +84,11 @@ def test_without_a_fault_it_passes(case, check, kind):
             "NoTimeToLose",
             ["each message lost", "it is compensated, and should be completed", "DeadlineExceeded"],
         ),
+        (
+            testing.every_prefix_ends_well,
+            "UndoesOnce",
+            ["its history cut at after_call of book, cancelled after book", "(an undo failed: book)"],
+        ),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
