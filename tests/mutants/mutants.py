@@ -6,7 +6,7 @@ depend on chance. `why` is what is lost, with the name of the guarantee (docs/de
 
 from __future__ import annotations
 
-from tests.mutants import sagas, steps
+from tests.mutants import sagas, steps, versions
 
 MUTANTS = (
     *steps.CLAIMS,
@@ -16,5 +16,6 @@ MUTANTS = (
     *sagas.LOCKING,
     *sagas.TOGETHER,
     *sagas.SWEEPS,
+    *versions.VERSIONS,
     *sagas.CALCOM,
 )
