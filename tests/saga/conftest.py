@@ -11,7 +11,7 @@ from sagajobs.saga import Database, faultpoints
 from sagajobs.saga.act import Outcome
 from sagajobs.saga.faultpoints import Point
 from sagajobs.testing.broker import HandBroker
-from tests.support import wide
+from tests.support import versioned, wide
 from tests.support.sagas import Pivoting, Scripted, World
 from tests.support.throwaway import PREFIX, Throwaway
 from tests.support.wide import Held, Locking, Wide
@@ -28,6 +28,7 @@ def world(app_engine, clean) -> World:
         else:
             app_engine.register(kind, world)
     wide.register(app_engine, world)
+    versioned.register(app_engine, world)
     return world
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sagajobs.errors import SagaException
 from sagajobs.root import app
 from tests.support.sagas import Scripted, record
+from tests.support.versioned import Former, Present
 
 pytestmark = pytest.mark.usefixtures("world")
 
@@ -54,6 +55,18 @@ def test_a_hundred_sagas_at_once_each_once(worker, world):
     assert ends == ["completed", "compensated", "completed", "compensated"] * 25
     assert world.acts().count("book") == 75
     assert world.acts().count("cancel") == 25
+
+
+def test_workers_finish_what_a_former_version_began_step_by_step_of_its_own(worker, world):
+    former, present = (kind.enqueue({"count": 3}) for kind in (Former, Present))
+    lost = record(Former, {})
+    assert [handle.wait(30) for handle in (former, present, lost)] == ["completed"] * 3
+    outputs = [{name: one.output for name, one in one.record().steps.items()} for one in (former, present, lost)]
+    parts = ["begin", *(f"part[{n}]" for n in range(3))]
+    assert outputs[0] == dict.fromkeys((*parts, "close"), 1)
+    assert outputs[1] == dict.fromkeys((*parts, "finish"), 2)
+    assert set(outputs[2].values()) == {1}
+    assert world.acts(former.id).count("book") == world.acts(present.id).count("book") == 3
 
 
 def test_a_lost_first_message_is_sent_again(worker, world):

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 from sagajobs.booking import AppointmentCreationSaga, CompositeBookingSaga
 from sagajobs.root import engine
 from sagajobs.testing.workerapp import app  # noqa: F401 - what `celery -A` looks for
-from tests.support import timelapse, wide
+from tests.support import timelapse, versioned, wide
 from tests.support.sagas import Pivoting, Scripted, World
 
 COUNTS = os.environ.get("COUNT_FILE")
@@ -26,6 +26,7 @@ def _count(kind: str, what: str) -> None:
 for kind in (Scripted, Pivoting):
     engine.register(kind, World(engine))
 wide.register(engine, World(engine))
+versioned.register(engine, World(engine))
 
 if os.environ.get("SHORT_MINUTE"):
     timelapse.shorten()
