@@ -56,6 +56,6 @@ VERSIONS = (
         f"{_SAGA}/sweep.py",
         "        publisher.compensation(kind, saga_id)\n",
         "        pass\n",
-        (f"{_RECORDED}[creation-undone]",),
+        (f"{_RECORDED}[creation-undone-v1]",),
     ),
 )

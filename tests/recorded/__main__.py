@@ -1,13 +1,16 @@
-"""`python -m tests.recorded [NAME …]`: make recordings with the present code."""
+"""`python -m tests.recorded [STORY …]`: make recordings with the present code."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 if __name__ == "__main__":
-    here = Path(__file__).parent / "recording.py"
-    chosen = " or ".join(sys.argv[1:])
-    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *(["-k", chosen] if chosen else []), str(here)]))
+    recording = f"{Path(__file__).parent / 'recording.py'}::test_record"
+    stories = sys.argv[1:]
+    os.environ["ANEW"] = " ".join(stories)
+    chosen = [f"{recording}[{story}]" for story in stories] or [recording]
+    sys.exit(pytest.main(["-q", "-rs", "-p", "no:cacheprovider", *chosen]))

@@ -37,14 +37,19 @@ class History:
         (row,) = self.prefixes[number][1]["sagas"]
         return row["state"]
 
-    def write(self, name: str) -> None:
+    def write(self, story: str) -> None:
         """Write it into its file, one prefix a line: only what has changed since the one before."""
         lines = [json.dumps({"saga": self.saga, "kind": self.kind, "version": self.version})]
         before: State | None = None
         for place, state in self.prefixes:
             lines.append(json.dumps({"place": place, "changed": changes(before, state)}, sort_keys=True))
             before = state
-        (FOLDER / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        path(story, self.version).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def path(story: str, version: int) -> Path:
+    """Return the file of a story as a version of its saga has told it: other versions' stay."""
+    return FOLDER / f"{story}-v{version}.jsonl"
 
 
 def read(path: Path) -> History:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from sagajobs import (
 )
 from sagajobs.saga import Saga, faultpoints
 from sagajobs.testing.trial import TELLING, Trial
-from tests.recorded.history import History
+from tests.recorded.history import History, path
 from tests.recorded.snapshot import take
 from tests.support.syncing import change
 
@@ -66,6 +67,8 @@ def wanted(booking, staff, planted, unbooked, simulator):
 @pytest.mark.parametrize("name", STORIES)
 def test_record(app_engine, simulator, saga_clock, wanted, name):
     kind, act, turns = STORIES[name]
+    if path(name, kind.version).exists() and name not in os.environ["ANEW"].split():
+        pytest.skip(f"{name} of version {kind.version} is recorded: name it to have it made anew")
     trial = Trial(app_engine, saga_clock, kind)
     with trial.installed():
         trial.start(wanted(kind, act))
