@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
@@ -162,11 +163,13 @@ def test_a_port_in_use_is_an_error(simulator):
 
 CLIENT_ONLY = """
 import sys
+from datetime import timedelta
 import sagajobs.calcom.client
 assert not [name for name in sys.modules if "simulator" in name or name.startswith("tornado.web")]
 """
 SIMULATOR_ONLY = """
 import sys
+from datetime import timedelta
 import sagajobs.calcom.simulator
 names = [name for name in sys.modules if name.startswith("sagajobs.")]
 assert all(name == "sagajobs.calcom" or name.startswith("sagajobs.calcom.simulator") for name in names), names
@@ -176,3 +179,29 @@ assert all(name == "sagajobs.calcom" or name.startswith("sagajobs.calcom.simulat
 @pytest.mark.parametrize("script", [CLIENT_ONLY, SIMULATOR_ONLY])
 def test_client_and_simulator_share_no_code(script):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
+
+
+def test_bookings_are_kept_and_put_back_as_they_were(simulator, book, tomorrow):
+    cancelled, moved = (book(start=(tomorrow + timedelta(hours=n)).isoformat()).json()["data"]["uid"] for n in (0, 1))
+    simulator.api("POST", f"/v2/bookings/{cancelled}/cancel", {"cancellationReason": "x"})
+    simulator.api("POST", f"/v2/bookings/{moved}/reschedule", {"start": (tomorrow + timedelta(hours=2)).isoformat()})
+    before, kept = simulator.ledger(), simulator.control("GET", "bookings")
+
+    simulator.reset()
+    assert simulator.control("PUT", "bookings", kept) == {"bookings": 3}
+
+    assert simulator.ledger() == before
+    assert simulator.control("GET", "bookings") == kept
+    assert simulator.api("GET", f"/v2/bookings/{cancelled}").json()["data"]["status"] == "cancelled", "the replica too"
+    taken = [book(start=(tomorrow + timedelta(hours=n)).isoformat()).status_code for n in (0, 1, 2)]
+    assert taken == [201, 201, 400], "a slot is free, or not, as it was"
+    assert len({booking["id"] for booking in simulator.ledger()}) == 5
+    people = [one["row"]["attendee"]["id"] for one in simulator.control("GET", "bookings")["bookings"]]
+    assert len(set(people[-2:]) | set(people[:2])) == 4, "nobody gets another one's id"
+
+
+def test_what_is_no_booking_is_not_put_back(simulator, book):
+    book()
+    told = simulator.control("PUT", "bookings", {"bookings": [{"row": {}}]}, expect=(400,))
+    assert told["error"] == "bad control request"
+    assert len(simulator.ledger()) == 1
