@@ -86,11 +86,12 @@ class Executor:
     def _deliver(self, kind: type[Saga], step: Step, saga_id: str, *, redelivered: bool) -> Outcome:
         with self.database.engine.connect() as connection:
             look = Store(connection).look(saga_id, step.name)
-            kind = kind.of(look.saga)
+            asked, kind = kind, kind.of(look.saga)
             kind.definition.check(look.saga)
-            if step.name not in look.saga.steps:
-                return Outcome(Verdict.END)  # from the chain of a version that this saga is not of
-            step = kind.definition.step(step.name)
+            if kind is not asked:
+                if step.name not in look.saga.steps:
+                    return Outcome(Verdict.END)  # from the chain of a version that this saga is not of
+                step = kind.definition.step(step.name)
             act = Settle(self, kind, step, saga_id)
             todo = plan.forward(look, step, redelivered=redelivered)
             if todo.do is plan.Do.CARRY_ON:

@@ -73,8 +73,8 @@ def difference(record: SagaRecord, steps: Sequence[Step]) -> str | None:
 
 def _changes(had: str, step: Step) -> Iterator[str]:
     for trait in _TRAITS:
-        was, now = trait.letter in had, trait.of(step)
-        if was and not now:
+        was = trait.letter in had
+        if was and not trait.of(step):
             yield f"as recorded, step {step.name} {trait.words}; in this version of the code that is not so"
-        elif now and not was and not trait.may_come:
+        elif not was and not trait.may_come and trait.of(step):
             yield f"in this version of the code, step {step.name} {trait.words}; as recorded that was not so"

@@ -22,8 +22,8 @@ VERSIONS = (
         "undo-gone-unnoticed",
         "G4: a saga is finished by code that can undo less than it was begun with",
         f"{_SAGA}/traits.py",
-        "if was and not now:",
-        "if was and not now and not trait.may_come:",
+        "if was and not trait.of(step):",
+        "if was and not trait.may_come and not trait.of(step):",
         (f"{_VERSIONS}::{_REFUSED}[an undo removed-2]",),
     ),
     Mutant(

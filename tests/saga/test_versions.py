@@ -286,11 +286,16 @@ def test_of_two_that_could_the_recorded_number_decides(app_engine, deploy, throw
 
 
 def test_a_message_from_another_versions_chain_ends_and_does_nothing(app_engine, deploy):
-    handle = _begun(app_engine, deploy(_version(1)), 1)
+    former = deploy(_version(1))
+    old = _begun(app_engine, former, 1)
     new = deploy(_version(2, call=None, post=_call()), _version(1))
+    late = _begun(app_engine, new, 1)
     before = _rows(app_engine)
-    outcome = app_engine.executor.forward(new, new.definition.step("post"), handle.id)
-    assert (outcome.verdict, _rows(app_engine)) == ("end", before)
+    strays = ((old, new.definition.step("post")), (late, former.definition.step("call")))
+    verdicts = [app_engine.executor.forward(new, stray, handle.id).verdict for handle, stray in strays]
+    assert (verdicts, _rows(app_engine)) == (["end", "end"], before)
+    for handle in (old, late):
+        app_engine.drive(new, handle.id)
 
 
 def test_the_deployments_time_outs_are_set_in_former_versions_too(app_engine, deploy, world):
