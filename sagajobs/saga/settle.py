@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -101,10 +102,18 @@ class Settle(Forward):
                 probes=0,
                 absences=0,
                 next_in=0.0,
-                detail={"probe": "it did not happen"},
+                detail=self._said_of_absence(row, error),
                 said_attempt=row.attempts,
             )
             return Outcome(Verdict.LATER)
+
+    def _said_of_absence(self, row: StepRecord, error: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what goes into the history with a retry at once: what the attempt that did not happen ended in.
+
+        The error on record is an earlier attempt's where the last one's worker died in it.
+        """
+        told = error if error.get("attempt") == row.attempts else {"class": "NeverHappened"}
+        return self.said_of(told, told.get("kind", Failure.AMBIGUOUS), 0.0) | {"probe": "it did not happen"}
 
     def _cannot_tell(self, record: SagaRecord, row: StepRecord, error: Exception) -> Outcome:
         """Put off a look that failed itself; too many of them, and a person must look."""
