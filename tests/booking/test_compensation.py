@@ -72,6 +72,19 @@ def test_a_cancelled_booking_cannot_be_restored(there, booked, simulator):
         there.restore_booking_metadata(appointment.calcom_v2_booking_id, {"location": HERE})
 
 
+def test_a_booking_is_cancelled_where_it_has_been_moved_to_and_again(there, booked, simulator):
+    """The trap: the old uid is refused as cancelled, like one that was cancelled before, and the live one stands."""
+    appointment = booked()
+    first = appointment.calcom_v2_booking_id
+    second = simulator.host("move", first, start=(appointment.starts_at + LATER).isoformat())["uid"]
+    third = simulator.host("move", second, start=(appointment.starts_at + 2 * LATER).isoformat())["uid"]
+    for _ in range(2):
+        receipt = there.cancel_calcom_booking(first, "No longer needed.")
+        assert (receipt["uids"], receipt["status_read_back"]) == ([first, second, third], "cancelled")
+    assert simulator.standing() == []
+    assert [act["what"] for act in simulator.ledger()[-1]["history"]].count("cancelled") == 1
+
+
 def test_a_booking_that_does_not_read_as_cancelled_is_not_called_so(there, booked, simulator):
     """What Cal.com answered to the cancel is no evidence: the undo is called done when the booking reads cancelled."""
     appointment = booked()
