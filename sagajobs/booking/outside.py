@@ -23,6 +23,9 @@ from sagajobs.saga import RetryPolicy
 METADATA_KEY = "sagajobs_key"
 """Under this key a booking's metadata carries ours."""
 
+WITHOUT_SAGA = "direct"
+"""What stands in our key in place of a saga, before the number of the appointment, where there was none."""
+
 CALCOM_RETRY = RetryPolicy(max_attempts=5, base=0.5, max_delay=60.0)
 """Five calls over some ten seconds: somebody is waiting for the confirmation."""
 
