@@ -323,6 +323,26 @@ def test_a_retry_of_what_was_seen_not_to_have_happened_leaves_it_too(throwaway, 
     }
 
 
+def test_what_is_marked_for_retry_is_not_blamed_on_an_earlier_error(throwaway, db):
+    """The last of the quick tries ends without a word, as its worker dies in it."""
+    no = TransientError("no")
+    tries = iter([*[no] * (QUICK.max_attempts - 1), Killed(), None])
+
+    def call(self, key: str) -> str:
+        if error := next(tries):
+            raise error
+        return key
+
+    parts = past_the_pivot(call, external=True, irreversible=True, timeout=1)
+    parts["act"].probe(looks=1, over=0.0, retry=QUICK)(lambda self, key: None)
+    handle = record(throwaway.kind(**parts), {})
+    with pytest.raises(Killed):
+        throwaway.sweep(handle)
+    assert throwaway.sweep(handle) == "completed"
+    (marked,) = events(db, handle, "step_degraded")
+    assert (marked.detail["error"], marked.detail["kind"]) == ("NeverHappened", "ambiguous")
+
+
 NOTE = "INSERT INTO test_local (saga_id, step) VALUES (:id, 'noted')"
 
 
