@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+from sagajobs.saga.prepared import Prepared
+
 FIRST_LOOK = 60
 """Seconds after its opening before a review case is looked at again: what failed a moment ago still does."""
 
@@ -74,9 +76,11 @@ _SAGA = """
 READ = text(f"SELECT {_SAGA} FROM sagas g WHERE g.id = CAST(:id AS uuid)")  # noqa: S608 - no value in it
 """A saga and the states of its steps, nothing locked."""
 
-LOOK = text(f"""
+LOOK = Prepared(
+    "look",
+    f"""
     WITH step AS (
-        SELECT * FROM saga_steps WHERE saga_id = CAST(:id AS uuid) AND name = :step
+        SELECT * FROM saga_steps WHERE saga_id = :id AND name = :step
         FOR NO KEY UPDATE SKIP LOCKED
     )
     SELECT {_SAGA},
@@ -88,29 +92,34 @@ LOOK = text(f"""
         extract(epoch FROM step.call_until - saga_now()) AS landing,
         extract(epoch FROM coalesce(step.due_at, step.lease_until) - saga_now()) AS wait
     FROM sagas g LEFT JOIN step ON true
-    WHERE g.id = CAST(:id AS uuid)
-""")  # noqa: S608 - no value in it
+    WHERE g.id = :id
+""",  # noqa: S608 - no value in it
+    id="uuid",
+    step="text",
+)
 """Look at one step of a saga and lock its row until the transaction ends.
 
 SKIP LOCKED: a local step in work holds its row, and a duplicate delivery must not wait for it in a worker's slot. It
 then sees no step (`step_name` is null) and ends.
 """
 
-WRITE = text(f"""
+WRITE = Prepared(
+    "write",
+    f"""
     WITH step AS (
         UPDATE saga_steps SET
             state = :to, attempts = :attempts, undo_attempts = :undo_attempts, probes = :probes, absences = :absences,
             absent_since = CASE WHEN :absences = 0 THEN NULL ELSE coalesce(absent_since, saga_now()) END,
             fence = fence + :bump, owner = :owner,
             lease_until = saga_now() + make_interval(secs => :lease),
-            call_until = CASE WHEN CAST(:to AS text) = 'unknown' THEN call_until END,
+            call_until = CASE WHEN :to = 'unknown' THEN call_until END,
             due_at = saga_now() + make_interval(secs => :delay),
-            output = coalesce(CAST(:output AS jsonb), output),
-            error = CASE WHEN :forget THEN NULL ELSE coalesce(CAST(:error AS jsonb), error) END,
-            receipt = coalesce(CAST(:receipt AS jsonb), receipt),
+            output = coalesce(:output, output),
+            error = CASE WHEN :forget THEN NULL ELSE coalesce(:error, error) END,
+            receipt = coalesce(:receipt, receipt),
             started_at = coalesce(started_at, saga_now()),
             finished_at = CASE WHEN :finished THEN saga_now() ELSE finished_at END
-        WHERE saga_id = CAST(:id AS uuid) AND name = :step AND fence = :fence AND state = :was
+        WHERE saga_id = :id AND name = :step AND fence = :fence AND state = :was
         RETURNING saga_id, fence
     ), saga AS (
         UPDATE sagas g SET
@@ -129,13 +138,13 @@ WRITE = text(f"""
                 WHEN g.open_steps <= 1 THEN :next_open
                 ELSE g.open_steps - 1 END,
             error = CASE WHEN coalesce(g.paused_from, g.state) = ANY(:only_from)
-                THEN coalesce(CAST(:saga_error AS jsonb), g.error) ELSE g.error END,
+                THEN coalesce(:saga_error, g.error) ELSE g.error END,
             hints = CASE WHEN :progress THEN 0 ELSE g.hints END,
             next_at = CASE
                 WHEN NOT g.state = ANY(:only_from) THEN
                     CASE WHEN g.next_at IS NULL THEN NULL ELSE saga_now() END
                 WHEN :over AND g.open_steps <= 1 AND :next_open = 0 THEN NULL
-                WHEN CAST(:next_in AS float) IS NULL THEN NULL
+                WHEN :next_in IS NULL THEN NULL
                 WHEN :joins AND NOT (:over AND g.open_steps <= 1) THEN
                     least(g.next_at, saga_now() + make_interval(secs => :next_in))
                 ELSE saga_now() + make_interval(secs => :next_in) END,
@@ -148,14 +157,14 @@ WRITE = text(f"""
     ), event AS (
         INSERT INTO saga_events (saga_id, event, step, attempt, fence, detail)
         SELECT step.saga_id, e.event, e.step, e.attempt, step.fence, e.detail
-        FROM step, saga, jsonb_to_recordset(CAST(:events AS jsonb))
+        FROM step, saga, jsonb_to_recordset(:events)
             AS e(event text, step text, attempt smallint, detail jsonb, only_if text)
         WHERE e.only_if IS NULL OR e.only_if = saga.state
     ), review AS (
         INSERT INTO review_cases (saga_id, step, reason, evidence, was, urgent_at, look_at, alert_at)
         SELECT old.id, :step, r.reason, r.evidence,
             CASE WHEN coalesce(old.paused_from, old.state) = ANY(:only_from) THEN coalesce(old.paused_from, old.state)
-                ELSE (CAST(:only_from AS text[]))[1] END,
+                ELSE (:only_from)[1] END,
             {_CASE_TIMES}
         FROM saga JOIN sagas old USING (id), {_REVIEW}
         WHERE saga.meant = 'manual_review_required' AND saga.ended_at IS NULL AND r.reason IS NOT NULL
@@ -164,7 +173,38 @@ WRITE = text(f"""
     SELECT saga.state, saga.stage, step.fence,
         EXISTS (SELECT FROM saga_locks l WHERE l.saga_id = saga.id) AS locking
     FROM saga, step
-""")  # noqa: S608 - no value in it
+""",  # noqa: S608 - no value in it
+    id="uuid",
+    step="text",
+    fence="int",
+    was="text",
+    to="text",
+    attempts="int",
+    undo_attempts="int",
+    probes="int",
+    absences="int",
+    bump="int",
+    owner="text",
+    lease="float8",
+    delay="float8",
+    output="jsonb",
+    error="jsonb",
+    forget="bool",
+    receipt="jsonb",
+    finished="bool",
+    only_from="text[]",
+    saga_to="text",
+    stage="int",
+    over="bool",
+    next_open="int",
+    joins="bool",
+    saga_error="jsonb",
+    progress="bool",
+    next_in="float8",
+    ends="bool",
+    events="jsonb",
+    review="jsonb",
+)
 """The only statement by which a worker changes a step: fenced, with the saga's own progress and the history in one go.
 
 No row: the claim is lost. `:only_from` are the states in which the saga itself may follow; a saga that was paused or

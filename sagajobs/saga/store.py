@@ -181,7 +181,7 @@ class Store:
     def look(self, saga_id: str, step: str) -> Look:
         """Return a saga and lock one of its steps; raises `SagaNotFound`."""
         _check_id(saga_id)
-        row = self._connection.execute(statements.LOOK, {"id": saga_id, "step": step}).mappings().first()
+        row = statements.LOOK.execute(self._connection, {"id": saga_id, "step": step}).mappings().first()
         if row is None:
             raise SagaNotFound(f"there is no saga {saga_id} in this database")
         return Look(saga_record(row), step_record(row))
@@ -199,8 +199,8 @@ class Store:
             check_saga(old, write.saga_to)
             if write.over and not write.next_open:
                 check_saga(old, SagaState.COMPLETED)
-        row = self._connection.execute(
-            statements.WRITE,
+        row = statements.WRITE.execute(
+            self._connection,
             {
                 "id": saga_id,
                 "step": step.name,

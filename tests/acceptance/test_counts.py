@@ -22,8 +22,9 @@ BOOKING_QUERIES = {
 }
 """What the four steps ask the database for themselves."""
 
-ONCE = ("query SELECT pg_catalog.pg_class", "query SELECT alembic_version")
-"""Beginnings of what a process asks once in its life: whether an embedded database has the tables of its version."""
+ONCE = ("query SELECT pg_catalog.pg_class", "query SELECT alembic_version", "query PREPARE")
+"""Beginnings of what a process asks once in its life, whether an embedded database has the tables of its version, and a
+connection in its: the engine's statements, to be planned once."""
 
 
 @pytest.fixture

@@ -61,10 +61,10 @@ TOGETHER = (
         "join-by-looking",
         "of two siblings done in the same moment neither sees the other, and the saga stands still",
         f"{_SAGA}/statements.py",
-        '    FROM saga, step\n""")  # noqa: S608 - no value in it\n"""The only statement',
+        '    FROM saga, step\n""",  # noqa: S608 - no value in it\n',
         '    FROM saga, step\n""".replace("g.open_steps <= 1", """NOT EXISTS (\n'
         "        SELECT FROM saga_steps o WHERE o.saga_id = g.id AND o.stage = g.stage AND o.name <> :step\n"
-        "            AND o.state IN ('waiting', 'running', 'unknown'))\"\"\"))\n\"\"\"The only statement",
+        "            AND o.state IN ('waiting', 'running', 'unknown'))\"\"\"),\n",
         ("tests/saga/test_parallel.py::test_the_second_one_waits_for_the_firsts_commit_and_then_carries_on",),
     ),
     Mutant(

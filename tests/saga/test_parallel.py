@@ -136,9 +136,7 @@ def test_the_second_one_waits_for_the_firsts_commit_and_then_carries_on(app_engi
     claimed, go_on = threading.Event(), threading.Event()
 
     def blocked() -> bool:
-        waits = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE saga_steps%'"
-        )
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%sagajobs_write%'"
         return bool(db.execute(text(waits)).scalar_one())
 
     def the_first_has_written() -> None:
