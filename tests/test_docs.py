@@ -1,4 +1,4 @@
-"""What the documents say of tests is true: each that they name exists."""
+"""What the documents say is true: each test that they name exists, and so does each of the seed's public names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+import sagajobs
 
 HERE = Path(__file__).parent
 SCENARIOS = ("test_creation.py", "test_sync.py", "test_composite.py")
@@ -35,3 +37,34 @@ def test_each_scenario_of_the_seed_has_its_test(file):
     assert len(scenarios) == 7
     wanted = scenarios - (ONLY_COMPOSITE if file == "test_sync.py" else set())
     assert wanted <= _functions(HERE / "scenarios" / file)
+
+
+SERVICES = {
+    "SagaOrchestrator": ("execute_step", "execute_optional_step", "compensate", "complete"),
+    "CalcomCompensationService": (
+        "cancel_calcom_booking",
+        "cancel_composite_bookings",
+        "restore_booking_metadata",
+    ),
+    "DatabaseCompensationService": (
+        "delete_appointment",
+        "revert_appointment_status",
+        "delete_composite_appointment",
+        "invalidate_cache",
+    ),
+    "AppointmentCreationSaga": ("run", "enqueue", "create_customer", "create_appointment", "assign_staff"),
+    "AppointmentSyncSaga": ("run", "enqueue", "lock_appointment", "call_calcom", "update_local", "invalidate_cache"),
+    "CompositeBookingSaga": ("run", "enqueue"),
+}
+"""The seed's services, and what each of them does."""
+
+FACADES = ("create_appointment", "sync_appointment_to_calcom", "book_composite")
+
+
+@pytest.mark.parametrize("name", [*SERVICES, "SagaException", "SagaCompensationException", *FACADES])
+def test_each_name_of_the_seed_is_public(name):
+    seed = (HERE.parent / "docs" / "seed.md").read_text(encoding="utf-8")
+    assert f"`{name}" in seed
+    assert name in sagajobs.__all__
+    public = getattr(sagajobs, name)
+    assert [method for method in SERVICES.get(name, ()) if not hasattr(public, method)] == []

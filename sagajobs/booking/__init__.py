@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sagajobs.booking.appointment import Appointment, AppointmentSummary
+from sagajobs.booking.compensation import CalcomCompensationService, DatabaseCompensationService
 from sagajobs.booking.composite import CompositeBooking, CompositeBookingSaga
 from sagajobs.booking.creation import AppointmentCreationSaga
 from sagajobs.booking.follow import AppointmentFollowSaga
@@ -16,8 +17,10 @@ __all__ = [
     "AppointmentSummary",
     "AppointmentSyncSaga",
     "BookingRequest",
+    "CalcomCompensationService",
     "CompositeBooking",
     "CompositeBookingSaga",
     "Customer",
+    "DatabaseCompensationService",
     "Slot",
 ]

@@ -4,7 +4,7 @@ Each knows its call, how to see that it got through, and what becomes of the app
 
 Cal.com cannot change everything. What a booking was made with (`FIXED`) stays; a cancelled one stays cancelled; a moved
 one has another uid; a guest stays invited; and every change mails people. What that means for a change stands in its
-result, under `not_synced` and `receipt`.
+result: `not_synced`, and in the `receipt` what is `fixed` and what `cannot_be_taken_back`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sagajobs.booking.errors import BookingGone, NotMoved
 from sagajobs.booking.local import change_appointment, note_booking, note_move
 from sagajobs.booking.outside import (
     LONGEST_TRAIL,
+    MAILS,
     STANDING,
     find_last,
     find_made,
@@ -121,7 +122,8 @@ class Creation(Change[CreateData]):
         return {"uid": booking["uid"]}
 
     def _made(self, booking: dict[str, Any]) -> dict[str, Any]:
-        return booking | {"not_synced": [], "receipt": {"uid": booking["uid"], "fixed": list(FIXED)}}
+        receipt = {"uid": booking["uid"], "fixed": list(FIXED), "cannot_be_taken_back": [MAILS]}
+        return booking | {"not_synced": [], "receipt": receipt}
 
     @property
     def _slot(self) -> Slot:
@@ -223,7 +225,7 @@ class Update(Change[UpdateData]):
     def _changed(self, booking: Booking, *, refused: bool) -> dict[str, Any]:
         not_synced = ["location"] if refused else []
         not_synced += [] if self.data.notes is None else ["notes"]
-        final = ["guests"] if self.data.guests else []
+        final = ["guests", MAILS] if self.data.guests else [MAILS]
         receipt = {"uid": booking.uid, "fixed": list(FIXED), "cannot_be_taken_back": final}
         return seen(booking) | {"not_synced": not_synced, "receipt": receipt}
 
@@ -280,7 +282,7 @@ class Cancellation(Change[CancelData]):
         return {"uid": booking["uid"]}
 
     def _cancelled(self, booking: Booking) -> dict[str, Any]:
-        receipt = {"uid": booking.uid, "cannot_be_taken_back": ["cancellation"]}
+        receipt = {"uid": booking.uid, "cannot_be_taken_back": ["cancellation", MAILS]}
         return seen(booking) | {"not_synced": [], "receipt": receipt}
 
 
@@ -363,7 +365,12 @@ class Move(Change[RescheduleData]):
         }
 
     def _moved(self, booking: Booking) -> dict[str, Any]:
-        receipt = {"uid": booking.uid, "uid_before": self.before["uid"], "fixed": list(FIXED)}
+        receipt = {
+            "uid": booking.uid,
+            "uid_before": self.before["uid"],
+            "fixed": list(FIXED),
+            "cannot_be_taken_back": [MAILS, "uid"],
+        }
         return seen(booking) | {"not_synced": [], "receipt": receipt}
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.local import audit, change_appointment
-from sagajobs.booking.outside import LONGEST_TRAIL, find_standing
+from sagajobs.booking.outside import LONGEST_TRAIL, MAILS, find_standing
 from sagajobs.booking.schema import appointments, audit_log, composite_bookings
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import AlreadyCancelled, BookingNotFound, CalcomUnavailable
@@ -73,7 +73,8 @@ class CalcomCompensationService:
             reason: shown to host and attendee; Cal.com demands one from hosts.
 
         Returns:
-            The receipt: the uids that were tried, and the status that was read back.
+            The receipt: the uids that were tried, the status that was read back, and what cannot be taken back: the
+            mails in which Cal.com has told attendee and host of the booking and its end.
 
         Raises:
             CalcomUnavailable: it is not, or not yet, seen to be cancelled; try again.
@@ -93,7 +94,12 @@ class CalcomCompensationService:
                 continue
             if booking.status not in (BookingStatus.CANCELLED, BookingStatus.REJECTED):
                 raise CalcomUnavailable(f"booking {trail[-1]} was cancelled and still reads {booking.status}")
-            return {"calcom": "cancelled", "uids": trail, "status_read_back": booking.status}
+            return {
+                "calcom": "cancelled",
+                "uids": trail,
+                "status_read_back": booking.status,
+                "cannot_be_taken_back": [MAILS],
+            }
         raise PermanentError(f"booking {uid} was moved more than {LONGEST_TRAIL} times: follow it by hand")
 
     def restore_booking_metadata(self, uid: str, previous: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,6 +198,9 @@ class DatabaseCompensationService:
 
         Returns:
             The receipt: the row as read back.
+
+        Raises:
+            PermanentError: it still stands.
         """
         row = db.execute(
             select(appointments.c.status, appointments.c.deleted_at, appointments.c.calcom_v2_booking_id)

@@ -3,8 +3,8 @@
 What is lost is what sagas are for. A process that dies in the middle leaves what it had done by then. A call that
 failed is not tried again, and one whose outcome is unknown is not looked for. Nothing is undone: a booking that our own
 tables refuse stays at Cal.com, and an appointment that Cal.com refused stays `pending` here, and keeps its slot. No
-lock keeps two changes of one appointment apart. Reconciling does not know such a booking from anybody else's, as it
-carries the key of no saga; once an appointment has it, it is followed like any other.
+lock keeps two changes of one appointment apart. What reconciling can do, it does: of a booking that no appointment has
+a person is told, and one that an appointment has is followed like any other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sagajobs.booking.local import (
     read_appointment,
     slot_is_taken,
 )
-from sagajobs.booking.outside import make_booking
+from sagajobs.booking.outside import WITHOUT_SAGA, make_booking
 from sagajobs.booking.request import Customer, Slot
 from sagajobs.booking.services import BookingServices
 from sagajobs.booking.sync import DONE, AppointmentSyncSaga
@@ -147,7 +147,7 @@ def _note(database: Database, services: BookingServices, appointment_id: int, bo
 
 def _key(appointment_id: int) -> str:
     """Return what marks a booking as one of ours that no saga has made."""
-    return f"direct/{appointment_id}"
+    return f"{WITHOUT_SAGA}/{appointment_id}"
 
 
 def _audit(db: Session, services: BookingServices, deed: str, appointment_id: int, **detail: Any) -> None:

@@ -23,11 +23,17 @@ from sagajobs.saga import RetryPolicy
 METADATA_KEY = "sagajobs_key"
 """Under this key a booking's metadata carries ours."""
 
+WITHOUT_SAGA = "direct"
+"""What stands in our key in place of a saga, before the number of the appointment, where there was none."""
+
 CALCOM_RETRY = RetryPolicy(max_attempts=5, base=0.5, max_delay=60.0)
 """Five calls over some ten seconds: somebody is waiting for the confirmation."""
 
 CALCOM_UNDO_RETRY = RetryPolicy(max_attempts=10, base=1.0, max_delay=600.0, transient=(BadCredentials,))
 """Ten tries over some twenty minutes; a wrong API key is a mistake of operation, so it is waited out too."""
+
+MAILS = "mails"
+"""What nobody takes back: Cal.com writes to attendee and host about everything that is done to a booking."""
 
 CANCEL_REASON = "The appointment could not be completed."
 

@@ -22,7 +22,7 @@ from sagajobs.booking.alerts import alert, once_a_day
 from sagajobs.booking.alignment import GONE
 from sagajobs.booking.follow import AppointmentFollowSaga, Hint
 from sagajobs.booking.local import staff_of_hosts
-from sagajobs.booking.outside import LONGEST_TRAIL, METADATA_KEY, STANDING
+from sagajobs.booking.outside import LONGEST_TRAIL, METADATA_KEY, STANDING, WITHOUT_SAGA
 from sagajobs.booking.request import MAX_DURATION
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import BookingNotFound, CalcomError
@@ -169,8 +169,8 @@ class Reconciliation:
     # --- a booking under our key that no appointment has ---
 
     def _unknown(self, booking: Booking) -> bool:
-        saga_id = _saga_of(booking)
-        if saga_id is None or not self._left_alone(booking):
+        saga_id, appointment_id = _maker_of(booking)
+        if (saga_id is None and appointment_id is None) or not self._left_alone(booking):
             return False
         with self._engine.database.reading() as connection:
             maker = connection.execute(
@@ -183,10 +183,13 @@ class Reconciliation:
             return self._follow(before.id, self._calcom.get_booking(before.uid), "moved").created
         if self._calcom.get_booking(booking.uid).status not in STANDING:
             return False  # cancelled since it was listed
+        made_by = f"saga_id: {saga_id}, {maker.state or 'not here any more'}"
+        if saga_id is None:
+            made_by = f"made without a saga for appointment {appointment_id}"
         return self._say(
             "reconcile_orphan",
             f"Cal.com has booking number {booking.id} under our key and no live appointment has it "
-            f"(saga_id: {saga_id}, {maker.state or 'not here any more'}); see whether it is to be cancelled by hand: "
+            f"({made_by}); see whether it is to be cancelled by hand: "
             f"audit_log has its uid, as reconcile.orphan of {booking.id}",
             entity=("calcom_booking", booking.id),
             saga_id=saga_id if maker.state else None,
@@ -328,10 +331,12 @@ def _hosts(bookings: Iterable[Booking]) -> list[dict[str, Any]]:
     return list({host.id: {"id": host.id, "email": host.email} for one in bookings for host in one.hosts[:1]}.values())
 
 
-def _saga_of(booking: Booking) -> str | None:
-    """Return the saga that a booking's key names, None if it is no key of ours after all."""
-    saga_id, _, step = str(booking.metadata[METADATA_KEY]).partition("/")
+def _maker_of(booking: Booking) -> tuple[str | None, int | None]:
+    """Return the saga that a booking's key names, or the appointment, where no saga was; neither if it is not ours."""
+    maker, _, rest = str(booking.metadata[METADATA_KEY]).partition("/")
+    if maker == WITHOUT_SAGA:
+        return None, int(rest) if rest.isascii() and rest.isdecimal() else None
     try:
-        return str(uuid.UUID(saga_id)) if step else None
+        return str(uuid.UUID(maker)) if rest else None, None
     except ValueError:
-        return None
+        return None, None

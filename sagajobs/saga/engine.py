@@ -123,7 +123,8 @@ class Engine:
     ) -> SagaHandle:
         """Record a saga and hint at it once it is committed; see `Saga.enqueue`."""
 
-        def hint() -> None:
+        def committed() -> None:
+            emit(Lifecycle.SAGA_CREATED, saga=kind.name, saga_id=handle.id)
             self.hint(kind, handle.id)
 
         if session is not None:
@@ -136,12 +137,12 @@ class Engine:
                     raise
                 raise missing from None
             if handle.created:
-                _after_commit(session, hint)
+                _after_commit(session, committed)
             return handle
         with Session(self.database.engine) as own, own.begin():
             handle = self._start(kind, request, idempotency_key, own)
         if handle.created:
-            hint()
+            committed()
         return handle
 
     def _start(
@@ -190,7 +191,6 @@ class Engine:
             known = self._known(kind, idempotency_key, document, session)
             if known is not None:
                 return known
-        emit(Lifecycle.SAGA_CREATED, saga=kind.name, saga_id=saga.id)
         return SagaHandle(saga.id, engine=self, created=True)
 
     def _known(self, kind: type[Saga], idempotency_key: str, document: Any, session: Session) -> SagaHandle | None:
@@ -247,6 +247,8 @@ class Engine:
         """Carry a saga out in this process; see `Saga.run`."""
         with Session(self.database.engine) as own, own.begin():
             handle = self._start(kind, request, idempotency_key, own)
+        if handle.created:
+            emit(Lifecycle.SAGA_CREATED, saga=kind.name, saga_id=handle.id)
         try:
             record, cause = self.drive(kind, handle.id, patience=patience)
         except (DBAPIError, TransientError) as error:

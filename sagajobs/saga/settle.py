@@ -82,7 +82,7 @@ class Settle(Forward):
                 return self._look_again(connection, record, row, finder.interval, absences=seen_nothing)
             if row.landing > 0:  # its caller is dead, its call need not be
                 return self._look_again(connection, record, row, row.landing, absences=seen_nothing)
-            error = dict(row.error or {"step": self.step.name, "class": "NeverHappened", "message": "not there"})
+            error = self._told(row)
             undoing = record.state is SagaState.COMPENSATING
             used_up = row.attempts >= self.step.most_attempts
             if used_up and not undoing and error.get("attempt") != row.attempts:
@@ -101,10 +101,17 @@ class Settle(Forward):
                 probes=0,
                 absences=0,
                 next_in=0.0,
-                detail={"probe": "it did not happen"},
+                detail={**self.said_of(error, error["kind"], 0.0), "probe": "it did not happen"},
                 said_attempt=row.attempts,
             )
             return Outcome(Verdict.LATER)
+
+    def _told(self, row: StepRecord) -> dict[str, Any]:
+        """Return what the last attempt ended in; the error on record is an earlier one's if its worker died in it."""
+        error = dict(row.error or {})
+        if error.get("attempt") == row.attempts:
+            return error
+        return {"step": self.step.name, "class": "NeverHappened", "message": "not there", "kind": Failure.AMBIGUOUS}
 
     def _cannot_tell(self, record: SagaRecord, row: StepRecord, error: Exception) -> Outcome:
         """Put off a look that failed itself; too many of them, and a person must look."""

@@ -108,7 +108,9 @@ class Simulator:
         seconds = {"rate_limit_window_seconds": window, "rate_limit_block_seconds": window}
         self.switch(rate_limit_per_minute=calls, **seconds)
 
-    def book(self, *, event_type_id: int, start: str, email: str = "somebody@elsewhere.example") -> Json:
+    def book(
+        self, *, event_type_id: int, start: str, email: str = "somebody@elsewhere.example", **metadata: str
+    ) -> Json:
         """Book as somebody else would, past us."""
         booked: Json = _done(
             self._http.post(
@@ -117,6 +119,7 @@ class Simulator:
                     "eventTypeId": event_type_id,
                     "start": start,
                     "attendee": {"name": "Somebody Else", "email": email, "timeZone": "UTC"},
+                    "metadata": metadata,
                 },
                 headers={"cal-api-version": "2024-08-13"},
                 timeout=5,

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga
 from sagajobs.testing.waiting import wait_for
-from tests.support.syncing import change
+from tests.support.syncing import OPERATIONS, change
 
 BOOKING_QUERIES = {
     "create_customer": 1,  # the insert; a customer who is known costs a read more
@@ -101,11 +101,12 @@ def test_four_steps_of_which_one_external_cost_four_messages_and_six_commits(cou
     assert counts["query"] == start + staff_check + 3 * 2 + 1 * 3 + sum(BOOKING_QUERIES.values()) + release
 
 
-@pytest.mark.parametrize("operation", ["update", "cancel", "reschedule"])
-def test_a_change_costs_as_much_and_one_that_was_made_before_no_intent(counted, look, planted, operation):
-    appointment = planted()
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_change_costs_as_much_and_one_that_was_made_before_no_intent(counted, look, planted, unbooked, operation):
+    appointment = unbooked() if operation == "create" else planted()
+    AppointmentSyncSaga.services.event_types.get(appointment.event_type_id)
     handles = []
-    for _ in range(2):
+    for _ in range(1 if operation == "create" else 2):
         counted.reset()
         handles.append(AppointmentSyncSaga.enqueue(appointment.id, operation, change(appointment, operation)))
         wait_for(lambda: look("SELECT state FROM sagas WHERE id = %s", handles[-1].id) == "completed")
@@ -123,6 +124,23 @@ def test_the_start_in_the_callers_transaction_costs_no_commit_of_its_own(counted
     assert counts["commit"] == callers_own + 3 + 2 * 1
 
 
+def test_neither_does_that_of_a_change_or_of_a_composite_booking(counted, look, planted, order, app_engine):
+    appointment, wanted = planted(), order(SEGMENTS)
+    with Session(app_engine.database.engine) as session:
+        handles = [
+            AppointmentSyncSaga.enqueue(appointment.id, "cancel", session=session),
+            CompositeBookingSaga.enqueue(*wanted, session=session),
+        ]
+        counted.reset()
+        session.commit()
+    for handle in handles:
+        wait_for(lambda handle=handle: look("SELECT state FROM sagas WHERE id = %s", handle.id) == "completed")
+    counts = counted.kinds()
+    callers_own = 1
+    assert counts["message"] == 4 + 3 + SEGMENTS
+    assert counts["commit"] == callers_own + (3 + 2 * 1) + (3 + 2 * SEGMENTS)
+
+
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_a_duplicate_message_costs_one_query_and_no_commit_and_its_chain_ends(
     counted, look, booking, staff, app_engine, stage
@@ -135,6 +153,46 @@ def test_a_duplicate_message_costs_one_query_and_no_commit_and_its_chain_ends(
     app_engine.hint(AppointmentCreationSaga, str(look("SELECT id FROM sagas")), stage)
     wait_for(lambda: _succeeded(counted) == done + 1)
     assert counted.kinds() == {"message": 1, "query": 1}
+
+
+@pytest.mark.parametrize("step", ["lock_appointment", "call_calcom", "update_local", "invalidate_cache"])
+def test_a_duplicate_of_a_changes_message_costs_no_more(counted, look, planted, app_engine, step):
+    appointment = planted()
+    handle = AppointmentSyncSaga.enqueue(appointment.id, "reschedule", change(appointment, "reschedule"))
+    _assert_duplicates_cost_a_query_each(counted, look, app_engine, handle, [step])
+
+
+@pytest.mark.parametrize("step", ["create_customer", "create_appointments", "book_segment", "assign_staff"])
+def test_nor_does_one_of_a_composite_bookings(counted, look, order, app_engine, step):
+    handle = CompositeBookingSaga.enqueue(*order(SEGMENTS))
+    steps = [name for name in handle.record().steps if name.partition("[")[0] == step]
+    assert len(steps) == (SEGMENTS if step == "book_segment" else 1)
+    _assert_duplicates_cost_a_query_each(counted, look, app_engine, handle, steps)
+
+
+def test_nor_does_one_of_an_undo(counted, look, booking, staff, app_engine):
+    first = booking(staff_id=staff[0])
+    _run(counted, look, first)
+    handle = AppointmentCreationSaga.enqueue(booking(staff_id=staff[0], start=first["start"], event_type_id=2))
+    wait_for(lambda: look("SELECT state FROM sagas WHERE id = %s", handle.id) == "compensated")
+    done = 4 + 1 + 1  # the first saga; the customer of the second, whose next step failed, and its undo
+    wait_for(lambda: _succeeded(counted) == done)
+    counted.reset()
+    app_engine.publisher.compensation(AppointmentCreationSaga, handle.id)
+    wait_for(lambda: _succeeded(counted) == done + 1)
+    assert counted.kinds() == {"message": 1, "query": 1}
+
+
+def _assert_duplicates_cost_a_query_each(counted, look, app_engine, handle, steps: list[str]) -> None:
+    """Send the messages of these steps again, once their saga has ended, each with the rest of its chain on it."""
+    wait_for(lambda: look("SELECT state FROM sagas WHERE id = %s", handle.id) == "completed")
+    done = look("SELECT count(*) FROM saga_steps WHERE saga_id = %s", handle.id)
+    wait_for(lambda: _succeeded(counted) == done)
+    kind = app_engine.kinds[handle.record().name]
+    counted.reset()
+    app_engine.publisher.steps(kind, handle.id, steps)
+    wait_for(lambda: _succeeded(counted) == done + len(steps))
+    assert counted.kinds() == {"message": len(steps), "query": len(steps)}
 
 
 SEGMENTS = 3

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from sagajobs import AppointmentSyncSaga
+from sagajobs import AppointmentSyncSaga, CompositeBookingSaga
 from sagajobs.booking.change import snapshot
 from sagajobs.booking.compensation import CalcomCompensationService, DatabaseCompensationService
 from sagajobs.booking.errors import BookingGone
@@ -14,7 +17,6 @@ from sagajobs.booking.local import read_appointment
 from sagajobs.calcom.errors import CalcomUnavailable
 from sagajobs.errors import PermanentError
 from sagajobs.testing.waiting import wait_for
-from tests.support.refusing import accept
 from tests.support.syncing import LATER, row, seen_at_cal_com
 
 HERE = {"type": "address", "place": "Private Street 1"}
@@ -68,6 +70,19 @@ def test_a_cancelled_booking_cannot_be_restored(there, booked, simulator):
     simulator.host("cancel", appointment.calcom_v2_booking_id, reason="ill")
     with pytest.raises(BookingGone):
         there.restore_booking_metadata(appointment.calcom_v2_booking_id, {"location": HERE})
+
+
+def test_a_booking_is_cancelled_where_it_has_been_moved_to_and_again(there, booked, simulator):
+    """The trap: the old uid is refused as cancelled, like one that was cancelled before, and the live one stands."""
+    appointment = booked()
+    first = appointment.calcom_v2_booking_id
+    second = simulator.host("move", first, start=(appointment.starts_at + LATER).isoformat())["uid"]
+    third = simulator.host("move", second, start=(appointment.starts_at + 2 * LATER).isoformat())["uid"]
+    for _ in range(2):
+        receipt = there.cancel_calcom_booking(first, "No longer needed.")
+        assert (receipt["uids"], receipt["status_read_back"]) == ([first, second, third], "cancelled")
+    assert simulator.standing() == []
+    assert [act["what"] for act in simulator.ledger()[-1]["history"]].count("cancelled") == 1
 
 
 def test_a_booking_that_does_not_read_as_cancelled_is_not_called_so(there, booked, simulator):
@@ -126,24 +141,74 @@ def test_a_status_is_reverted_once_and_the_slot_is_free_again(here, booked, app_
     assert written == [{"reason": "a test", "status": "scheduled", "calcom_sync_status": "synced"}]
 
 
-def test_a_status_that_does_not_read_as_reverted_is_not_called_so(here, booked, app_engine):
-    """Something in the database keeps the row as it is, and says nothing."""
-    appointment = booked()
-    with Session(app_engine.database.engine) as session, session.begin():
-        before = snapshot(read_appointment(session, appointment.id)) | {"status": "confirmed"}
+@contextmanager
+def kept_as_it_is(app_engine, table: str) -> Iterator[Session]:
+    """Something in the database keeps rows as they are, and says nothing."""
+    with Session(app_engine.database.engine) as session:
         session.execute(
             text(
                 "CREATE FUNCTION pg_temp.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$;"
-                "CREATE TRIGGER test_full BEFORE UPDATE ON appointments FOR EACH ROW EXECUTE FUNCTION pg_temp.keep()"
+                f"CREATE TRIGGER test_keep BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION pg_temp.keep()"
             )
         )
+        yield session
+        session.rollback()
+
+
+def test_a_status_that_does_not_read_as_reverted_is_not_called_so(here, booked, app_engine):
+    appointment = booked()
+    with kept_as_it_is(app_engine, "appointments") as session:
+        before = snapshot(read_appointment(session, appointment.id)) | {"status": "confirmed"}
         with pytest.raises(PermanentError, match="does not read as it was"):
             here.revert_appointment_status(
                 session, appointment.id, before, saga_id=appointment_saga(session), reason=""
             )
-        session.rollback()
-    accept(app_engine, "appointments")
+
+
+def test_an_appointment_is_deleted_once_and_leaves_its_row_and_an_audit_row(here, booked, app_engine, db):
+    appointment = booked()
+    saga_id = appointment_saga(db)
+    receipts = []
+    for _ in range(2):
+        with Session(app_engine.database.engine) as session, session.begin():
+            receipts.append(here.delete_appointment(session, appointment.id, saga_id=saga_id, reason="a test"))
+    left = row(app_engine, appointment.id)
+    assert (left.status, left.calcom_sync_status, left.calcom_v2_booking_id) == (
+        "failed",
+        "cancelled",
+        appointment.calcom_v2_booking_id,
+    )
+    deleted = {"appointment_id": appointment.id, "status": "failed", "deleted_at": left.deleted_at.isoformat()}
+    assert receipts == [deleted, deleted]
+    (written,) = db.execute(text("SELECT * FROM audit_log WHERE action = 'appointment.deleted'")).all()
+    assert (written.actor, written.entity_id, str(written.saga_id)) == ("a test", appointment.id, saga_id)
+    assert written.detail == {"reason": "a test", "status_before": "scheduled"}
+
+
+def test_an_appointment_that_does_not_read_as_deleted_is_not_called_so(here, booked, app_engine):
+    appointment = booked()
+    with (
+        kept_as_it_is(app_engine, "appointments") as session,
+        pytest.raises(PermanentError, match="still stands after its deletion"),
+    ):
+        here.delete_appointment(session, appointment.id, saga_id=appointment_saga(session), reason="")
+
+
+def test_a_composite_booking_that_does_not_read_as_deleted_is_not_called_so(here, order, app_engine):
+    made = CompositeBookingSaga.run(*order(2))
+    with (
+        kept_as_it_is(app_engine, "composite_bookings") as session,
+        pytest.raises(PermanentError, match=r"composite booking \d+ still stands"),
+    ):
+        here.delete_composite_appointment(session, made.id, saga_id=appointment_saga(session), reason="")
+
+
+def test_the_cache_forgets_once_and_again(here, booked):
+    appointment, cache = booked(), AppointmentSyncSaga.services.cache
+    assert cache.get(appointment.id) == appointment.summary
+    forgotten = [here.invalidate_cache(cache, appointment.id)["forgotten"] for _ in range(2)]
+    assert forgotten == [True, False]
 
 
 def appointment_saga(session) -> str:
-    return str(session.execute(text("SELECT saga_id FROM appointments")).scalar_one())
+    return str(session.execute(text("SELECT saga_id FROM appointments LIMIT 1")).scalar_one())

@@ -8,8 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
+from sagajobs import AppointmentCreationSaga
+from sagajobs.booking.direct import book_directly
+from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.booking.reconcile import AHEAD, BEHIND, WINDOW, Reconciliation, Window, reconciling
 from sagajobs.calcom.errors import BadCredentials
+from sagajobs.errors import StepError
 from sagajobs.root import calcom
 from sagajobs.saga.sweeps import Sweep, run
 from tests.support.following import hints, said
@@ -144,6 +148,32 @@ def test_a_booking_whose_saga_was_purged_is_no_orphan_while_an_appointment_has_i
     orphaned(app_engine, made)
     assert reconcile(made) == 1
     assert said(caplog) == ["reconcile_orphan"]
+
+
+def test_a_booking_that_was_made_without_a_saga_and_whose_answer_was_lost_is_an_orphan(
+    booking, reconcile, app_engine, simulator, caplog
+):
+    """The switch is off, so that nobody looks for it; a person must hear of it all the same."""
+    services = AppointmentCreationSaga.services
+    answered = book_directly(app_engine.database, services, booking())
+    simulator.fault("create", "http_500", "after", count=1)
+    with pytest.raises(StepError):
+        book_directly(app_engine.database, services, booking(start=answered.starts_at, event_type_id=2))
+    change(app_engine, "UPDATE appointments SET updated_at = updated_at - interval '1 h'")
+    with caplog.at_level(logging.CRITICAL, "saga"):
+        assert reconcile(answered) == 1
+        assert reconcile(answered) == 0
+    assert said(caplog) == ["reconcile_orphan"]
+    assert f"made without a saga for appointment {answered.id + 1}" in caplog.text
+    assert len(simulator.standing()) == 2
+
+
+@pytest.mark.parametrize("key", ["direct/", "direct/x", "direct/²", "another's", "another's/1", "1/"])
+def test_a_booking_under_another_key_is_nobodys_business(booked, reconcile, simulator, caplog, key):
+    made = booked()
+    simulator.book(event_type_id=2, start=made.starts_at.isoformat(), **{METADATA_KEY: key})
+    assert reconcile(made) == 0
+    assert said(caplog) == []
 
 
 def test_a_booking_that_is_not_ours_is_nobodys_business(booked, reconcile, simulator, caplog):

@@ -31,6 +31,8 @@ def test_it_is_done_here_and_there(subject, simulator, app_engine, db, operation
     assert {str(step.state) for step in handle.record().steps.values()} == {"done"}
     assert handle.public_status() == ("cancelled" if operation == "cancel" else "confirmed")
     assert_in_step(app_engine, simulator, operation, appointment.id, data)
+    final = {"cancel": ["cancellation", "mails"], "reschedule": ["mails", "uid"]}.get(operation, ["mails"])
+    assert result["receipt"]["cannot_be_taken_back"] == final
     word = {"create": "booked", "update": "updated", "cancel": "cancelled", "reschedule": "rescheduled"}[operation]
     assert audit(db, handle.id) == [f"appointment.{word}"]
 
@@ -57,7 +59,7 @@ def test_what_cal_com_cannot_take_is_said_and_kept_here(booked, simulator, app_e
     result = sync(appointment, "update", {"notes": "by the window", "guests": ["guest@secret.example"]})
     assert result["success"]
     assert result["not_synced"] == ["notes"]
-    assert result["receipt"]["cannot_be_taken_back"] == ["guests"]
+    assert result["receipt"]["cannot_be_taken_back"] == ["guests", "mails"]
     assert "metadata" in result["receipt"]["fixed"]
     here = row(app_engine, appointment.id)
     assert (here.notes, here.guests) == ("by the window", ["guest@secret.example"])

@@ -71,8 +71,8 @@ TOGETHER = (
         "publish-before-the-commit",
         "a worker looks at a saga that there is not yet, or never will be",
         f"{_SAGA}/engine.py",
-        "                _after_commit(session, hint)",
-        "                hint()",
+        "                _after_commit(session, committed)",
+        "                committed()",
         ("tests/saga/test_start.py::test_in_the_callers_transaction_the_hint_waits_for_his_commit",),
     ),
     Mutant(

@@ -17,7 +17,7 @@ from sagajobs.errors import (
 )
 from sagajobs.saga import RetryPolicy, SagaHandle, step
 from sagajobs.saga.sweep import recover
-from tests.support.sagas import QUICK, World, record
+from tests.support.sagas import QUICK, Killed, World, record
 from tests.support.throwaway import Throwaway
 
 SLOWLY = RetryPolicy(max_attempts=3, base=3600.0, max_delay=7200.0, jitter=0.0)
@@ -291,6 +291,56 @@ def test_every_retry_leaves_what_a_prediction_can_learn_from(throwaway, db):
         assert row.detail["delay"] > 0
     (outcome,) = events(db, handle, "step_completed")
     assert outcome.attempt == 3
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_retry_of_what_was_seen_not_to_have_happened_leaves_it_too(throwaway, db, dies):
+    """No answer, and a look sees nothing. Where the worker dies in its second try, the first one's error is not its."""
+    tries = iter([TransientError("no"), Killed() if dies else TimeoutError("no answer"), None])
+
+    def call(self, key: str) -> str:
+        if error := next(tries):
+            raise error
+        return key
+
+    act = step(external=True, irreversible=True, retry=QUICK, timeout=1)(call)
+    act.probe(looks=1, over=0.0, retry=QUICK)(lambda self, key: None)
+    kind = throwaway.kind(act=act, conditions=classmethod(lambda cls: {"circuit": "open"}))
+    handle = record(kind, {})
+    if dies:
+        with pytest.raises(Killed):
+            throwaway.sweep(handle)
+    assert throwaway.sweep(handle) == "completed"
+    first, second = events(db, handle, "step_retry")
+    assert (first.detail["error"], first.detail["kind"]) == ("sagajobs.errors.TransientError", "transient")
+    assert second.attempt == 2
+    assert second.detail == {
+        "error": "NeverHappened" if dies else "builtins.TimeoutError",
+        "kind": "ambiguous",
+        "circuit": "open",
+        "delay": 0.0,
+        "probe": "it did not happen",
+    }
+
+
+def test_what_is_marked_for_retry_is_not_blamed_on_an_earlier_error(throwaway, db):
+    """The last of the quick tries ends without a word, as its worker dies in it."""
+    no = TransientError("no")
+    tries = iter([*[no] * (QUICK.max_attempts - 1), Killed(), None])
+
+    def call(self, key: str) -> str:
+        if error := next(tries):
+            raise error
+        return key
+
+    parts = past_the_pivot(call, external=True, irreversible=True, timeout=1)
+    parts["act"].probe(looks=1, over=0.0, retry=QUICK)(lambda self, key: None)
+    handle = record(throwaway.kind(**parts), {})
+    with pytest.raises(Killed):
+        throwaway.sweep(handle)
+    assert throwaway.sweep(handle) == "completed"
+    (marked,) = events(db, handle, "step_degraded")
+    assert (marked.detail["error"], marked.detail["kind"]) == ("NeverHappened", "ambiguous")
 
 
 NOTE = "INSERT INTO test_local (saga_id, step) VALUES (:id, 'noted')"

@@ -305,3 +305,17 @@ def test_a_statement_that_failed_and_was_ignored_fails_the_step(throwaway, db):
     assert throwaway.sweep(throwaway.record(act=step(irreversible=True)(act))) == "compensated"
     (error,) = db.execute(text("SELECT error FROM sagas")).scalars()
     assert "begin_nested" in error["message"]
+
+
+@pytest.mark.parametrize(("word", "ends"), [("undo", "undone"), ("leave", "done")])
+def test_an_undo_is_left_out_whose_condition_says_no(throwaway, word, ends):
+    def fail(_self, _db):
+        raise ValueError
+
+    act = step(lambda self, db: "done")
+    undone = []
+    act.compensation(when=lambda saga: saga.input.word == "undo")(lambda self, db: undone.append(self.results["act"]))
+    handle = record(throwaway.kind(act=act, fail=step(irreversible=True)(fail)), {"word": word})
+    assert throwaway.sweep(handle) == "compensated"
+    assert states(handle) == {"act": ends, "fail": "failed"}
+    assert undone == (["done"] if word == "undo" else [])

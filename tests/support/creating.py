@@ -36,11 +36,25 @@ def saga(db) -> SagaHandle:
 
 
 def assert_undone(db, simulator, *, uid: bool) -> None:
-    """Assert what a booking leaves that was undone after its appointment was made."""
+    """Assert what a booking leaves that was undone after its appointment was made.
+
+    Args:
+        db: a connection.
+        simulator: Cal.com's.
+        uid: whether the appointment knows its booking, whose end the undo's receipt then tells.
+    """
     (row,) = appointments(db)
     assert (row.status, row.calcom_sync_status) == ("failed", "cancelled")
     assert row.deleted_at is not None
     assert (row.calcom_v2_booking_id is not None) == uid
+    if uid:
+        receipt = db.execute(text("SELECT receipt FROM saga_steps WHERE name = 'book_calcom'")).scalar_one()
+        assert receipt == {
+            "calcom": "cancelled",
+            "uids": [row.calcom_v2_booking_id],
+            "status_read_back": "cancelled",
+            "cannot_be_taken_back": ["mails"],
+        }
     assert customers(db) == 1, "a customer stays known"
     assert simulator.standing() == []
     assert "appointment.deleted" in audit(db)
