@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sagajobs.saga.records import SagaRecord
 
 _PLAIN = "-"
-"""A step of which nothing is to be said: local, required, irreversible."""
+"""A step of which nothing is to be said: local, no undo. Whether it may fail is for the code that carries it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,11 @@ _TRAITS = (
     _Trait("u", "has an undo", lambda step: step.undo is not None, may_come=True),
     _Trait("p", "has a probe", lambda step: step.finder is not None, may_come=True),
     _Trait("d", "has a degradation", lambda step: step.degraded is not None, may_come=True),
-    _Trait("o", "is optional", lambda step: step.optional, may_come=True),
 )
 
 
 def traits(steps: Sequence[Step]) -> str:
-    """Return what goes on record with each saga of these steps, such as `-,u,xup,o`."""
+    """Return what goes on record with each saga of these steps, such as `-,u,xup,-`."""
     return ",".join("".join(trait.letter for trait in _TRAITS if trait.of(step)) or _PLAIN for step in steps)
 
 

@@ -90,6 +90,7 @@ COMPATIBLE: dict[str, Callable[[], type[Saga]]] = {
     "a condition": lambda: _version(2, last=_last(when=lambda saga: saga.input.number == 1)),
     "an undo": lambda: _version(2, last=_with(step(retry=QUICK)(last), "compensation", forget)),
     "may fail": lambda: _version(2, last=_last(optional=True, irreversible=False)),
+    "must not be left out": lambda: _version(2, last=_last(needed=True)),
     "a second chance": lambda: _version(2, last=_with(_last(), "degradation", _mark, retry=QUICK)),
 }
 """What N may have changed, and finish what N-1 began."""
@@ -348,5 +349,5 @@ def test_a_kind_that_nobody_knows_and_what_has_ended(app_engine, deploy, throwaw
 
 def test_what_goes_on_record_names_what_each_step_is():
     kind = _version(1, call=_call(optional=True), last=_last(parallel=True))
-    assert kind.definition.traits == traits(kind.definition.steps) == "u,xupo,b"
+    assert kind.definition.traits == traits(kind.definition.steps) == "u,xup,b"
     assert _version(1).definition.traits == _version(2, begin=_begin(timeout=9)).definition.traits == "u,xup,-"
