@@ -1,4 +1,4 @@
-"""Where test workers come from: a process that has the libraries loaded, and forks.
+"""Where test workers, and other programs, come from: a process that has the libraries loaded, and forks.
 
 A worker spends more than a second of a core on importing Celery and SQLAlchemy, and the suite starts hundreds. Forked
 from a process that has them, it is as separate as if it had been started by hand: a session and environment of its
@@ -7,9 +7,11 @@ own, and the application, which reads that environment when it is imported, is i
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -39,23 +41,44 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(LOADED)
 
 
-def start(arguments: list[str], *, folder: Path, environment: dict[str, str], log: Path) -> ForkServerProcess:
-    """Start `celery` with these arguments, in this folder, as the first of a session (and process group) of its own."""
-    process = _context.Process(target=_celery, args=(arguments, folder, environment, log))
+def start(
+    program: str,
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    out: Path,
+    err: Path | None = None,
+) -> ForkServerProcess:
+    """Start a program as the first of a session (and process group) of its own.
+
+    Args:
+        program: its entry point, `module:function`.
+        arguments: what it is given, its own name first.
+        folder: in which it runs.
+        environment: all of it.
+        out: file that takes what it says.
+        err: file that takes what it says of errors; the same one if not given.
+    """
+    process = _context.Process(target=_run, args=(program, arguments, folder, dict(environment), out, err))
     process.start()
     return process
 
 
-def _celery(arguments: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+def _run(
+    program: str, arguments: Sequence[str], folder: Path, environment: dict[str, str], out: Path, err: Path | None
+) -> None:
     os.setsid()
-    with log.open("wb") as file:
+    with out.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    if err is not None:
+        with err.open("wb") as file:
+            os.dup2(file.fileno(), 2)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
-    sys.argv = ["celery", *arguments]
-    from celery.__main__ import main  # noqa: PLC0415 - it reads the environment, which is set by now
-
-    main()
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    sys.argv = list(arguments)
+    module, _, function = program.partition(":")
+    getattr(importlib.import_module(module), function)()  # now: what it imports reads the environment

@@ -68,7 +68,9 @@ class Worker:
             "C_FORCE_ROOT": "1",
             **environment,
         }
-        self.process = nursery.start(arguments, folder=Path.cwd(), environment=variables, log=self.log)
+        self.process = nursery.start(
+            "celery.__main__:main", ["celery", *arguments], folder=Path.cwd(), environment=variables, out=self.log
+        )
         self._await_ready()
 
     def _await_ready(self) -> None:

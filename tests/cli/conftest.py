@@ -22,6 +22,8 @@ import psutil
 import pytest
 import sqlalchemy
 
+from sagajobs.testing import nursery
+
 BIN = Path(sys.executable).parent
 
 _HOLD = """
@@ -111,11 +113,26 @@ class Shell:
         )
         return Result(done.stdout, done.stderr, done.returncode)
 
-    def sagajobs(self, *argv: str, **options) -> Result:
-        return self.run("sagajobs", *argv, **options)
+    def sagajobs(self, *argv: str, cwd: Path | None = None, timeout: float = 60) -> Result:
+        """Run `sagajobs` in a process of its own that has the libraries already; `run` starts the installed program."""
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            process = nursery.start(
+                "sagajobs.cli:main",
+                ["sagajobs", *argv],
+                folder=cwd or Path.cwd(),
+                environment=self.env,
+                out=out,
+                err=err,
+            )
+            process.join(timeout)
+            if process.exitcode is None:
+                process.kill()
+                raise AssertionError(f"sagajobs {' '.join(argv)}: not within {timeout:g} s")
+            return Result(out.read_text(), err.read_text(), process.exitcode)
 
     def at_once(self, *commands: list[str]) -> list[Result]:
-        """Run several commands, a few at a time: most of each is spent on importing."""
+        """Run several commands, a few at a time: most of each is spent on waiting."""
         with ThreadPoolExecutor(4) as pool:
             return list(pool.map(lambda argv: self.sagajobs(*argv), commands))
 

@@ -22,7 +22,8 @@ TABLES = (
 DEAD = text("""
     DELETE FROM saga_owners o WHERE NOT EXISTS (
         SELECT FROM pg_locks l
-        WHERE l.locktype = 'advisory' AND l.classid = :lock_class AND CAST(l.objid AS bigint) = o.id)
+        WHERE l.locktype = 'advisory' AND l.classid = :lock_class AND CAST(l.objid AS bigint) = o.id
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """)
 """Workers of earlier tests: that they are gone is no business of this one's sweeps."""
 
