@@ -245,7 +245,7 @@ def database(shell):
     return shell.postgres.replace("/sagajobs?", f"/{name}?")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sql(shell):
     """Runs a statement in the session's database, or in another one, and returns the rows if there are any."""
 

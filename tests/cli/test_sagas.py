@@ -10,9 +10,10 @@ BOX = set("│┃━─┌┏┐┓└┘┡┩")
 
 
 @pytest.fixture(scope="module")
-def booked(shell):
+def booked(shell, sql):
     """Ids of three sagas, the newest first: completed, compensated (its slot was taken), completed."""
     shell.sagajobs("sagas", "list")
+    sql("TRUNCATE sagas, appointments, customers CASCADE")  # the home is every module's
     shell.book("run", 1, 1, 2)
     return [saga["id"] for saga in shell.sagajobs("sagas", "list", "--json").json]
 
