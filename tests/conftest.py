@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -33,6 +34,8 @@ os.environ.update(
     SAGAJOBS_CALCOM_CIRCUIT_RESET="1",
     SAGAJOBS_LOG_LEVEL="DEBUG",
 )
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # begun in the background, we and our programs would be deaf
 
 LOOKING = ("test_broker.py", "test_counts.py", "test_queue_prefix.py")
 

@@ -7,6 +7,7 @@ own, and the application, which reads that environment when it is imported, is i
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -80,5 +81,6 @@ def _run(
     os.environ.update(environment)
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = list(arguments)
+    gc.freeze()  # Celery collects before each process that it forks, and would look at all that was loaded here
     module, _, function = program.partition(":")
     getattr(importlib.import_module(module), function)()  # now: what it imports reads the environment

