@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import click
 
-from sagajobs.cli import queries
 from sagajobs.cli.application import ready_database
 from sagajobs.cli.output import json_option, print_json, print_list, span
+from sagajobs.desk import queries
 from sagajobs.saga.states import SagaState
 
 STYLES = {

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
-from sagajobs.cli import queries
 from sagajobs.cli.application import engine, load_kind, ready_database
 from sagajobs.cli.output import cause, echo, json_option, pairs, print_json
+from sagajobs.desk import queries
+from sagajobs.desk.documents import case_error, explanation_document, prospect_document
 from sagajobs.errors import RemedyRefused
 from sagajobs.saga.cases import Case, check_open
 from sagajobs.saga.explain import Explanation, Prospect
@@ -129,32 +130,11 @@ def print_prospect(prospect: Prospect, *, as_json: bool) -> None:
         _echo(prospect)
 
 
-def case_document(case: Case, *, private: bool) -> dict[str, Any]:
-    """Return a case as JSON; what may be about a customer is there only if it may be shown."""
-    document = {
-        "case": case.number,
-        "saga": case.saga_id,
-        "name": case.name,
-        "state": case.state,
-        "step": case.step,
-        "reason": case.reason,
-        "cause": _error(case).get("class"),
-        "was": case.was,
-        "urgent_at": case.urgent_at,
-        "opened_at": case.opened_at,
-        "age_seconds": case.age,
-        "looks": case.looks,
-        "alerts": case.alerts,
-    }
-    return {**document, "evidence": case.evidence} if private else document
-
-
 def print_explanation(explanation: Explanation, *, private: bool, as_json: bool) -> None:
     """Say what a case is about and what each remedy would do."""
     case = explanation.case
     if as_json:
-        remedies = [prospect_document(prospect) for prospect in explanation.prospects]
-        print_json({**case_document(case, private=private), "remedies": remedies})
+        print_json(explanation_document(explanation, private=private))
         return
     facts = {
         "case": str(case.number),
@@ -174,37 +154,13 @@ def print_explanation(explanation: Explanation, *, private: bool, as_json: bool)
         _echo(prospect)
 
 
-def _error(case: Case) -> Mapping[str, Any]:
-    """Return the error that a case is about, as on record; empty if it is about none."""
-    return case.evidence.get("error") or case.evidence.get("probe") or {}
-
-
 def _cause(case: Case, *, private: bool) -> str:
-    error = _error(case)
+    error = case_error(case)
     if not error:
         return "-"
     if private:
         return cause(error)
     return cause({"class": error.get("class")}) + (" (its message: --private)" if error.get("message") else "")
-
-
-def prospect_document(prospect: Prospect) -> dict[str, Any]:
-    """Return what one act would do as JSON."""
-    return {
-        "act": prospect.act,
-        "refused": prospect.refused,
-        "changes": list(prospect.changes),
-        "follows": [
-            {
-                "step": act.step,
-                "act": act.act,
-                "external": act.external,
-                "says": act.says,
-                "calls": [dict(call) for call in act.calls],
-            }
-            for act in prospect.follows
-        ],
-    }
 
 
 def _echo(prospect: Prospect) -> None:

@@ -9,7 +9,6 @@ import click
 from sagajobs.cli.application import engine, ready_database
 from sagajobs.cli.operator import (
     acting,
-    case_document,
     case_of,
     print_done,
     print_explanation,
@@ -18,6 +17,7 @@ from sagajobs.cli.operator import (
     typed,
 )
 from sagajobs.cli.output import json_option, print_json, print_list, span
+from sagajobs.desk.documents import case_document
 from sagajobs.saga.explain import explain as explain_case
 from sagajobs.saga.remedies import Remedy
 from sagajobs.saga.statements import URGENT_BEFORE

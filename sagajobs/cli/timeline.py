@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import click
-from sqlalchemy import RowMapping
 
-from sagajobs.cli import queries
 from sagajobs.cli.application import engine, load_kind, ready_database
 from sagajobs.cli.output import cause, echo, json_option, moment, pairs, print_json, print_table, span
-from sagajobs.saga import SagaHandle, SagaState, StepState
-
-_PRIVATE_DETAIL = ("who", "why", "reference")
-"""What is shown of an operator's act with `--private` only: he may have named a customer."""
-
-_PUBLIC_ERROR = ("step", "class", "kind", "attempt", "refused")
-"""What may be shown of an error without `--private`: its message may quote a customer."""
+from sagajobs.desk import queries
+from sagajobs.desk.documents import saga_document
+from sagajobs.saga import SagaState, StepState
 
 
 @click.command()
@@ -29,59 +23,15 @@ def show(*, saga_id: str, private: bool, as_json: bool) -> None:
 
     ID is the saga's id, or its first 8 characters or more.
     """
-    with ready_database().reading() as connection:
+    database = ready_database()
+    with database.reading() as connection:
         full = queries.full_id(connection, saga_id)
-        document = _document(
-            queries.saga(connection, full),
-            queries.steps(connection, full),
-            queries.events(connection, full),
-            queries.reviews(connection, full),
-            private=private,
-        )
-    # What a customer may be told is the saga's own word, which only its class knows.
-    load_kind(document["name"])
-    document["public_status"] = SagaHandle(full, engine=engine()).public_status()
+        load_kind(queries.saga(connection, full)["name"])  # what a customer may be told is for its class to say
+        document = saga_document(connection, engine(), full, private=private)
     if as_json:
         print_json(document)
     else:
         _print(document, private=private)
-
-
-def _document(
-    saga: RowMapping,
-    steps: Sequence[RowMapping],
-    events: Sequence[RowMapping],
-    reviews: Sequence[RowMapping],
-    *,
-    private: bool,
-) -> dict[str, Any]:
-    hidden = set() if private else {"input", "idempotency_key", "output", "evidence", "closed_by", "why"}
-
-    def shown(row: RowMapping) -> dict[str, Any]:
-        return {
-            key: _error(value, private=private) if key == "error" else value
-            for key, value in row.items()
-            if key not in hidden
-        }
-
-    return {
-        **shown(saga),
-        "steps": [shown(row) for row in steps],
-        "events": [{**shown(row), "detail": _detail(row["detail"], private=private)} for row in events],
-        "reviews": [shown(row) for row in reviews],
-    }
-
-
-def _detail(detail: Mapping[str, Any] | None, *, private: bool) -> dict[str, Any] | None:
-    if detail is None:
-        return None
-    return {key: value for key, value in detail.items() if private or key not in _PRIVATE_DETAIL}
-
-
-def _error(error: Mapping[str, Any] | None, *, private: bool) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {key: value for key, value in error.items() if private or key in _PUBLIC_ERROR}
 
 
 def _print(document: dict[str, Any], *, private: bool) -> None:
