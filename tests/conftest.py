@@ -32,7 +32,6 @@ os.environ.update(
     SAGAJOBS_CALCOM_WEBHOOK_SECRET="a secret of the tests",  # noqa: S106 - that is what it is
     SAGAJOBS_CALCOM_QUOTA="0",
     SAGAJOBS_CALCOM_CIRCUIT_RESET="1",
-    SAGAJOBS_LOG_LEVEL="DEBUG",
 )
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # begun in the background, we and our programs would be deaf

@@ -57,7 +57,7 @@ class Worker:
             arguments = ["-A", app, "beat", *schedule, "-l", "INFO"]
             self._sign = "beat: Starting..."
         else:
-            arguments = ["-A", app, "worker", "-c", str(concurrency), "-l", "DEBUG"]
+            arguments = ["-A", app, "worker", "-c", str(concurrency), "-l", "INFO"]
             arguments += ["-n", f"w{uuid.uuid4().hex[:8]}@test", "--without-gossip", "--without-mingle"]
             arguments += ["-B", *schedule] if beat else []
             self._sign = " ready."
