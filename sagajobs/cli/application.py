@@ -6,7 +6,7 @@ import importlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sagajobs import migrations
+from sagajobs.desk.readiness import check_tables
 from sagajobs.errors import ConfigurationError
 from sagajobs.runtime.reachability import check_reachable
 
@@ -104,8 +104,5 @@ def ready_database() -> Database:
         ConfigurationError: it does not answer, or somebody has to upgrade it first.
     """
     database = reachable_database()
-    revision = migrations.current(database.engine)
-    if revision == migrations.head():
-        return database
-    state = "has no tables of sagajobs yet" if revision is None else f"is at revision {revision}"
-    raise ConfigurationError(f"the database {state} and {migrations.head()} is needed; run: sagajobs db upgrade")
+    check_tables(database)
+    return database

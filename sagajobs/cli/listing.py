@@ -7,8 +7,9 @@ from dataclasses import asdict
 import click
 
 from sagajobs.cli.application import ready_database
-from sagajobs.cli.output import json_option, print_json, print_list, span
+from sagajobs.cli.output import json_option, print_json, print_list
 from sagajobs.desk import queries
+from sagajobs.desk.wording import span
 from sagajobs.saga.states import SagaState
 
 STYLES = {

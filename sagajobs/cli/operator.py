@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import click
 
 from sagajobs.cli.application import engine, load_kind, ready_database
-from sagajobs.cli.output import cause, echo, json_option, pairs, print_json
+from sagajobs.cli.output import echo, json_option, print_json
 from sagajobs.desk import queries
 from sagajobs.desk.documents import case_error, explanation_document, prospect_document
+from sagajobs.desk.wording import cause, pairs
 from sagajobs.errors import RemedyRefused
 from sagajobs.saga.cases import Case, check_open
 from sagajobs.saga.explain import Explanation, Prospect

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +16,6 @@ from rich.text import Text
 
 _ANY_WIDTH = 10_000
 """Columns: a terminal in which every table fits."""
-
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What a terminal obeys instead of showing it, and what turns the direction of the text around it."""
@@ -84,31 +82,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def span(seconds: float | None) -> str:
-    """Say how long something takes: ``0.25 s``, ``12 s``, ``3 min 5 s``, ``2 h 10 min``, ``4 d 3 h``."""
-    if seconds is None:
-        return "-"
-    if seconds < 0:
-        return f"-{span(-seconds)}"
-    if seconds < _MINUTE:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - one digit before the point
-    whole = int(seconds)
-    for unit, name, smaller, smaller_name in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
-    ):
-        if whole >= unit:
-            rest = whole % unit // smaller
-            return f"{whole // unit} {name}" + (f" {rest} {smaller_name}" if rest else "")
-    raise AssertionError("a minute is the smallest unit")
-
-
-def moment(at: datetime | None) -> str:
-    """Say when something was, with its offset from UTC."""
-    return "-" if at is None else at.isoformat(sep=" ", timespec="seconds")
-
-
 def print_list(
     headings: Sequence[str], rows: Sequence[Sequence[str]], nothing: str, *, styles: Sequence[str] = ()
 ) -> None:
@@ -117,20 +90,3 @@ def print_list(
         print_table(headings, rows, styles=styles)
     else:
         click.echo(nothing)
-
-
-def cause(error: Mapping[str, Any]) -> str:
-    """Say an error on record by its class; its message is there only if it may be shown."""
-    name = str(error.get("class", "?")).rpartition(".")[2]
-    return f"{name}: {error['message']}" if error.get("message") else name
-
-
-def pairs(value: Any) -> str:
-    """Write JSON as a person reads it."""
-    if value is None:
-        return "-"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={pairs(inner) if inner is not None else None}" for key, inner in value.items())
-    if isinstance(value, list):
-        return "[" + ", ".join(map(pairs, value)) + "]"
-    return str(value)

@@ -16,8 +16,9 @@ from sagajobs.cli.operator import (
     signature,
     typed,
 )
-from sagajobs.cli.output import json_option, print_json, print_list, span
+from sagajobs.cli.output import json_option, print_json, print_list
 from sagajobs.desk.documents import case_document
+from sagajobs.desk.wording import span
 from sagajobs.saga.explain import explain as explain_case
 from sagajobs.saga.remedies import Remedy
 from sagajobs.saga.statements import URGENT_BEFORE

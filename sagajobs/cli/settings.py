@@ -6,7 +6,8 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs.cli import application
-from sagajobs.cli.output import json_option, moment, print_json, print_table
+from sagajobs.cli.output import json_option, print_json, print_table
+from sagajobs.desk.wording import moment
 from sagajobs.errors import ConfigurationError
 from sagajobs.runtime.settings import SettingRow, Settings, variable_of
 from sagajobs.saga.switches import Turned

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from sagajobs.cli.application import engine, load_kinds, ready_database, settings
-from sagajobs.cli.output import json_option, print_json, print_table, span
+from sagajobs.cli.output import json_option, print_json, print_table
+from sagajobs.desk.wording import span
 from sagajobs.runtime.reachability import check_reachable
 from sagajobs.saga.sweeps import Sweep, run
 from sagajobs.saga.sweeps.standard import RECOVER

@@ -6,7 +6,8 @@ import click
 
 from sagajobs.cli.application import ready_database, saga_enabled
 from sagajobs.cli.operator import signature, who_option
-from sagajobs.cli.output import echo, json_option, moment, print_json
+from sagajobs.cli.output import echo, json_option, print_json
+from sagajobs.desk.wording import moment
 
 _why = click.option("--why", metavar="REASON", required=True, help="Your reason; it goes on record.")
 

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from sagajobs.cli.application import engine, load_kind, ready_database
-from sagajobs.cli.output import cause, echo, json_option, moment, pairs, print_json, print_table, span
+from sagajobs.cli.output import echo, json_option, print_json, print_table
 from sagajobs.desk import queries
 from sagajobs.desk.documents import saga_document
+from sagajobs.desk.wording import cause, moment, pairs, span
 from sagajobs.saga import SagaState, StepState
 
 

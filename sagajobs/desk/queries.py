@@ -1,13 +1,14 @@
-"""What the command line asks the database: read-only, every value bound."""
+"""What surfaces ask the database about sagas: read-only, every value bound."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, case, func, select, text, tuple_
+from sqlalchemy import Connection, RowMapping, Select, case, func, select, text, tuple_
 
 from sagajobs.errors import InvalidInput, SagaNotFound
 from sagajobs.saga.schema import review_cases, saga_steps, sagas
@@ -40,6 +41,22 @@ _ATTEMPTS = (
     select(func.max(saga_steps.c.attempts)).where(saga_steps.c.saga_id == sagas.c.id).correlate(sagas).scalar_subquery()
 )
 
+_LISTED: Select[Any] = select(
+    sagas.c.id,
+    sagas.c.name,
+    sagas.c.state,
+    sagas.c.created_at,
+    sagas.c.ended_at,
+    _AGE.label("age_seconds"),
+    sagas.c.error["step"].astext.label("failed_step"),
+    _SHOWN_STEP.label("step"),
+    case((sagas.c.state == SagaState.MANUAL_REVIEW_REQUIRED, _ASKED_STEP)).label("asked_step"),
+    _ATTEMPTS.label("attempts"),
+)
+
+NEWEST_FIRST = (sagas.c.created_at.desc(), sagas.c.id.desc())
+"""The order of lists; `narrowed` goes on in it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedSaga:
@@ -68,7 +85,13 @@ class ListedSaga:
 
 
 def saga_list(
-    connection: Connection, *, state: SagaState | None, name: str | None, before: str | None, limit: int
+    connection: Connection,
+    *,
+    state: SagaState | None,
+    name: str | None,
+    before: str | None,
+    limit: int,
+    older_than: float = 0.0,
 ) -> list[ListedSaga]:
     """Return sagas, the newest first.
 
@@ -78,28 +101,47 @@ def saga_list(
         name: only those of this kind.
         before: only those that were started before the saga with this id, for paging.
         limit: so many at most.
+        older_than: only those that were started so many seconds ago or earlier.
     """
-    query = select(
-        sagas.c.id,
-        sagas.c.name,
-        sagas.c.state,
-        sagas.c.created_at,
-        sagas.c.ended_at,
-        _AGE.label("age_seconds"),
-        sagas.c.error["step"].astext.label("failed_step"),
-        _SHOWN_STEP.label("step"),
-        case((sagas.c.state == SagaState.MANUAL_REVIEW_REQUIRED, _ASKED_STEP)).label("asked_step"),
-        _ATTEMPTS.label("attempts"),
-    )
+    query = _LISTED
     if state is not None:
         query = query.where(sagas.c.state == state)
+    query = narrowed(query, name=name, older_than=older_than, last=last_seen(connection, before))
+    return _listed(connection, query.order_by(*NEWEST_FIRST).limit(limit))
+
+
+def sagas_listed(connection: Connection, ids: Sequence[str]) -> list[ListedSaga]:
+    """Return those of some sagas that exist, the newest first."""
+    return _listed(connection, _LISTED.where(sagas.c.id.in_(ids)).order_by(*NEWEST_FIRST))
+
+
+def last_seen(connection: Connection, saga_id: str | None) -> Sequence[Any] | None:
+    """Return the place in the list of the saga behind which a page begins; None if it is the first page.
+
+    Raises:
+        SagaNotFound: it was purged meanwhile.
+    """
+    if saga_id is None:
+        return None
+    place = connection.execute(select(sagas.c.created_at, sagas.c.id).where(sagas.c.id == saga_id)).one_or_none()
+    if place is None:
+        raise SagaNotFound(f"there is no saga {saga_id} in this database")
+    return tuple(place)
+
+
+def narrowed(query: Select[Any], *, name: str | None, older_than: float, last: Sequence[Any] | None) -> Select[Any]:
+    """Return a query of sagas with what `saga_list` narrows it to, its state apart."""
     if name is not None:
         query = query.where(sagas.c.name == name)
-    if before is not None:
+    if older_than > 0:
+        query = query.where(sagas.c.created_at <= func.saga_now() - timedelta(seconds=older_than))
+    if last is not None:
         # By key, not by offset: the cost of a page does not grow with its number.
-        last = connection.execute(select(sagas.c.created_at, sagas.c.id).where(sagas.c.id == before)).one()
         query = query.where(tuple_(sagas.c.created_at, sagas.c.id) < tuple_(*last))
-    query = query.order_by(sagas.c.created_at.desc(), sagas.c.id.desc()).limit(limit)
+    return query
+
+
+def _listed(connection: Connection, query: Select[Any]) -> list[ListedSaga]:
     return [
         ListedSaga(
             id=str(row.id),
@@ -122,17 +164,30 @@ def full_id(connection: Connection, given: str) -> str:
         InvalidInput: it is neither, or the beginning of several.
         SagaNotFound: no saga has it.
     """
-    digits = given.strip().replace("-", "").lower()
-    if not PREFIX_LENGTH <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):  # noqa: PLR2004 - a UUID
+    if _range(given) is None:
         raise InvalidInput(f"{given!r} is no id of a saga; give the id or its first {PREFIX_LENGTH} characters or more")
-    # A range, not LIKE: the primary key's index serves it.
-    first, last = (str(uuid.UUID(digits.ljust(32, filler))) for filler in "0f")
-    found = connection.scalars(select(sagas.c.id).where(sagas.c.id.between(first, last)).limit(2)).all()
+    found = ids_from(connection, given, 2)
     if not found:
         raise SagaNotFound(f"there is no saga {given} in this database")
     if len(found) > 1:
         raise InvalidInput(f"several sagas have an id that begins with {given}; give more of it")
-    return str(found[0])
+    return found[0]
+
+
+def ids_from(connection: Connection, given: str, limit: int) -> list[str]:
+    """Return the ids that begin with `given`, so many at most; none if it is no beginning of an id."""
+    ids = _range(given)
+    if ids is None:
+        return []
+    return [str(found) for found in connection.scalars(select(sagas.c.id).where(sagas.c.id.between(*ids)).limit(limit))]
+
+
+def _range(given: str) -> tuple[str, str] | None:
+    """Return the first and the last id with a beginning, None if it is none; a range is served by an index."""
+    digits = given.strip().replace("-", "").lower()
+    if not PREFIX_LENGTH <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):  # noqa: PLR2004 - a UUID
+        return None
+    return str(uuid.UUID(digits.ljust(32, "0"))), str(uuid.UUID(digits.ljust(32, "f")))
 
 
 _SAGA = text("""

@@ -86,6 +86,7 @@ sagas = Table(
 )
 Index("ix_sagas_due", sagas.c.next_at, postgresql_where=sagas.c.next_at.is_not(None))
 Index("ix_sagas_created_at", sagas.c.created_at, sagas.c.id)
+Index("ix_sagas_name", sagas.c.name, sagas.c.created_at, sagas.c.id)
 Index("ix_sagas_ended", sagas.c.ended_at, postgresql_where=sagas.c.ended_at.is_not(None))
 Index("ix_sagas_state", sagas.c.state, sagas.c.created_at, postgresql_where=text("state <> 'completed'"))
 

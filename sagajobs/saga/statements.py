@@ -76,6 +76,9 @@ _SAGA = """
 READ = text(f"SELECT {_SAGA} FROM sagas g WHERE g.id = CAST(:id AS uuid)")  # noqa: S608 - no value in it
 """A saga and the states of its steps, nothing locked."""
 
+READ_ALL = text(f"SELECT {_SAGA} FROM sagas g WHERE g.id = ANY (CAST(:ids AS uuid[]))")  # noqa: S608 - likewise
+"""Likewise of many."""
+
 LOOK = Prepared(
     "look",
     f"""

@@ -170,6 +170,11 @@ class Store:
             raise SagaNotFound(f"there is no saga {saga_id} in this database")
         return saga_record(row)
 
+    def read_all(self, saga_ids: Sequence[str]) -> dict[str, SagaRecord]:
+        """Return, by id, those of some sagas that exist."""
+        rows = self._connection.execute(statements.READ_ALL, {"ids": list(saga_ids)}).mappings()
+        return {record.id: record for record in map(saga_record, rows)}
+
     def status(self, saga_id: str) -> SagaState:
         """Return a saga's state; raises `SagaNotFound`."""
         _check_id(saga_id)
