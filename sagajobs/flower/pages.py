@@ -1,0 +1,186 @@
+"""The pages: each asks the desk and returns what its template shows; no HTTP, no Flower, and no decision here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from psycopg2.errors import QueryCanceled
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+
+from sagajobs import root
+from sagajobs.desk.readiness import check_tables
+from sagajobs.errors import (
+    CaseClosed,
+    CaseNotFound,
+    ConfigurationError,
+    InvalidInput,
+    RemedyRefused,
+    SagajobsError,
+    SagaNotFound,
+)
+from sagajobs.flower import acting, looking
+
+LONGEST = 5
+"""Seconds that a statement of ours may take: somebody waits for the page."""
+
+_THREADS = 4
+"""So many pages are made at once. Threads of our own: a database that hangs must not use up those of Flower's pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        page: its name, as in `PAGES`.
+        path: the parts of its path.
+        arguments: of the query or, for an act, of the form.
+        acts: something is to be changed.
+        user: the name of who has logged in, empty without a login.
+        refusal: why nothing may be changed here, None if it may.
+    """
+
+    page: str
+    path: tuple[str, ...]
+    arguments: Mapping[str, str]
+    acts: bool
+    user: str
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What becomes of it.
+
+    Attributes:
+        template: its name, without folder and ending.
+        values: what the template shows.
+        status: of HTTP.
+        saga: the id of the saga whose Celery tasks are to be shown, too.
+        see: name and arguments of the page to go to instead.
+    """
+
+    template: str = "message"
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: HTTPStatus = HTTPStatus.OK
+    saga: str | None = None
+    see: tuple[str, ...] | None = None
+
+
+_STATUSES: tuple[tuple[type[SagajobsError], HTTPStatus], ...] = (
+    (InvalidInput, HTTPStatus.BAD_REQUEST),
+    (SagaNotFound, HTTPStatus.NOT_FOUND),
+    (CaseNotFound, HTTPStatus.NOT_FOUND),
+    (CaseClosed, HTTPStatus.CONFLICT),
+    (RemedyRefused, HTTPStatus.CONFLICT),
+    (ConfigurationError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+
+@cache
+def threads() -> ThreadPoolExecutor:
+    """Return the threads in which pages are made."""
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="sagas")
+
+
+def answer(request: Request) -> Answer:
+    """Return what becomes of a request; what went wrong is an answer, too, of one line."""
+    try:
+        return _answer(request)
+    except SagajobsError as error:
+        status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.CONFLICT)
+        return _message(str(error), status)
+    except DBAPIError as error:
+        return _message(_said_of(error), HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _answer(request: Request) -> Answer:
+    try:
+        _check_database()
+        return PAGES[request.page](request)
+    except DBAPIError as error:
+        if request.acts or not error.connection_invalidated:
+            raise
+        return PAGES[request.page](request)  # the server was restarted since: the pool has noticed now
+
+
+def _message(line: str, status: HTTPStatus) -> Answer:
+    return Answer("message", {"line": line}, status)
+
+
+def _said_of(error: DBAPIError) -> str:
+    if isinstance(error.orig, QueryCanceled):
+        return f"The database took longer than {LONGEST} s to answer."
+    # Only the class: the text may quote the address.
+    return f"The database does not answer ({type(error.orig).__name__}); see to the server of SAGAJOBS_DATABASE_URL."
+
+
+@cache
+def _check_database() -> None:
+    """Raise `ConfigurationError` unless the database has our tables; once it has, it is not asked again."""
+    check_tables(_impatient())
+
+
+@cache
+def _impatient() -> Any:
+    """Return the database, with connections whose statements end after `LONGEST`: in this process all wait for them."""
+
+    @event.listens_for(root.database.engine, "connect")
+    def limit(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{LONGEST}s",))
+        connection.commit()
+
+    return root.database
+
+
+def _list(request: Request) -> Answer:
+    return Answer("list", looking.saga_list(root.engine, request.arguments))
+
+
+def _saga(request: Request) -> Answer:
+    values = looking.one_saga(root.engine, request.path[0])
+    return Answer("saga", values, saga=values["saga"]["id"])
+
+
+def _health(_request: Request) -> Answer:
+    return Answer("health", looking.how_all_stands(root.engine, circuit=root.circuit(), quota=root.quota()))
+
+
+def _review(_request: Request) -> Answer:
+    return Answer("review", looking.queue(root.engine))
+
+
+def _case(request: Request) -> Answer:
+    return Answer("case", acting.prospects(root.engine, int(request.path[0])))
+
+
+def _settle(request: Request) -> Answer:
+    number, remedy = request.path
+    if not request.acts:
+        return Answer(see=("sagas_case", number))
+    return Answer(see=("sagas_saga", acting.settle(root.engine, int(number), remedy, request.arguments)))
+
+
+def _control(request: Request) -> Answer:
+    saga_id, act = request.path
+    if not request.acts:
+        return Answer("control", acting.prospect(root.engine, saga_id, act))
+    return Answer(see=("sagas_saga", acting.control(root.engine, saga_id, act, request.arguments)))
+
+
+PAGES: Mapping[str, Callable[[Request], Answer]] = {
+    "list": _list,
+    "saga": _saga,
+    "review": _review,
+    "case": _case,
+    "settle": _settle,
+    "control": _control,
+    "health": _health,
+}
