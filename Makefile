@@ -16,7 +16,7 @@ CHAOS_SECONDS ?= 600
 CHAOS_SEED ?=
 CHAOS_BROKER ?=
 
-.PHONY: help install demo up test test-servers mutants chaos bench check audit format clean
+.PHONY: help install demo up browser test screenshots test-servers mutants chaos bench check audit format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,7 +37,10 @@ demo: install ## Book 40 appointments through the real stack while things fail a
 up: install ## Run the whole stack until Ctrl-C
 	$(BIN)/sagajobs up
 
-test: install ## Run all tests, on servers of their own
+browser: install ## Install the Chromium that the tests of pages use, if this machine has none
+	-@$(BIN)/python -m tests.support.chromium
+
+test: browser ## Run all tests, on servers of their own
 	$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder
 
 test-servers: install ## Run the tests of engine and sagas against servers by URL, once for each broker
@@ -59,6 +62,9 @@ bench: install ## Measure what benchmarks/ measures, each a table (sweeps, quota
 	@set -e; for one in benchmarks/[a-z]*.py; do \
 		name=$$(basename $$one .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; \
 	done
+
+screenshots: browser ## Make docs/images anew
+	SCREENSHOTS=docs/images $(BIN)/pytest -q tests/flower/test_browser.py
 
 check: install ## Lint, types, import rules
 	$(BIN)/ruff check

@@ -228,7 +228,7 @@ def how_all_stands(engine: Engine, *, circuit: Circuit | None, quota: Quota | No
         ],
         "circuit": _circuit(found.circuit, kept=found.circuit_kept),
         "quota": _quota(found.quota, kept=found.quota_kept),
-        "drained": "not known" if found.drained_in is None else span(found.drained_in),
+        "drained": _drained(found.drained_in, kept=found.quota_kept),
     }
 
 
@@ -244,3 +244,9 @@ def _quota(quota: Any, *, kept: bool) -> str:
         return "not known" if kept else "none is kept"
     blocked = f", Cal.com blocks the key for {span(quota.blocked_for)}" if quota.blocked_for else ""
     return f"{quota.used} of {quota.per_minute} calls used within {quota.window} s{blocked}"
+
+
+def _drained(seconds: float | None, *, kept: bool) -> str:
+    if seconds is None:
+        return "not known" if kept else "no quota slows them down"
+    return span(seconds)

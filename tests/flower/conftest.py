@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from html.parser import HTMLParser
 from http import HTTPStatus
 from pathlib import Path
@@ -15,8 +16,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from sagajobs import AppointmentCreationSaga, SagaHandle
+from sagajobs.saga import RetryPolicy
 from sagajobs.testing import nursery
 from sagajobs.testing.waiting import wait_for
+from tests.support.sagas import record
 
 LOGIN = ("ann", "a password")
 
@@ -32,7 +36,7 @@ class Flower:
         self.auth = auth
 
     def get(self, path: str, **options) -> requests.Response:
-        return requests.get(self.url + path, **{"auth": self.auth, "timeout": _WITHIN, **options})
+        return requests.get(self.url + path, timeout=_WITHIN, **{"auth": self.auth, **options})
 
     def post(self, path: str, **form: str) -> requests.Response:
         """Send a form as a browser would that has been shown one."""
@@ -44,11 +48,13 @@ class Flower:
 
 
 @contextmanager
-def running(*options: str, auth: tuple[str, str] | None = LOGIN, **environment: str) -> Iterator[Flower]:
-    """Run `celery -A sagajobs flower` until the end of the block."""
+def running(
+    *options: str, app: str = "sagajobs", auth: tuple[str, str] | None = LOGIN, **environment: str
+) -> Iterator[Flower]:
+    """Run `celery -A sagajobs flower`, or another application's, until the end of the block."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "flower.log"
-        arguments = ["celery", "-A", "sagajobs", "flower", "--address=127.0.0.1", "--port=0", *options]
+        arguments = ["celery", "-A", app, "flower", "--address=127.0.0.1", "--port=0", *options]
         if auth is not None:
             arguments.append(f"--basic-auth={auth[0]}:{auth[1]}")
         variables = os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(Path.cwd())])}
@@ -106,3 +112,26 @@ def text_of() -> Callable[[requests.Response], str]:
         return " ".join(parser.words)
 
     return text
+
+
+BRIEF = RetryPolicy(max_attempts=2, base=0.01, max_delay=0.02)
+
+
+@pytest.fixture
+def impatient(monkeypatch, app_engine):
+    """Ask a person soon, and tell no worker."""
+    step = AppointmentCreationSaga.definition.step("book_calcom")
+    monkeypatch.setattr(step, "finder", replace(step.finder, over=0.05, retry=BRIEF))
+    monkeypatch.setattr(step, "retry", BRIEF)
+    monkeypatch.setattr(app_engine, "publisher", None)
+
+
+@pytest.fixture
+def in_doubt(app_engine, booking, simulator, db, impatient) -> SagaHandle:
+    """A booking that was not answered, and nor was any look at it: Cal.com has it, and a person is asked."""
+    handle = record(AppointmentCreationSaga, booking(notes="Secret note"))
+    simulator.fault("create", "timeout", "after", count=1)
+    simulator.fault("list", "http_503", "before", count=2)
+    app_engine.drive(AppointmentCreationSaga, handle.id)
+    assert handle.status() == "manual_review_required"
+    return handle

@@ -1,0 +1,170 @@
+"""A person at the tab, in a real browser: by mouse and keyboard, on a phone, in the dark, without scripts.
+
+With SCREENSHOTS set to a folder it leaves pictures there, for the documentation (`make screenshots`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from sagajobs import AppointmentCreationSaga
+from tests.support import chromium
+
+LOGIN = {"username": "ann", "password": "a password"}
+
+DESK = {"width": 1200, "height": 800}
+PHONE = {"width": 390, "height": 844}
+
+REFRESHED = 5_000
+"""Milliseconds after which a page asks for itself again."""
+
+AWAY = "503 (Service Unavailable)"
+"""What a browser says of the answer that one of the tests gives."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = chromium.find()
+    if path is None:
+        pytest.fail(chromium.MISSING)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=chromium.options())
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser, flower):
+    """Open pages as somebody who has logged in; what goes wrong in one fails the test."""
+    contexts, wrong = [], []
+
+    def visit(path: str, **options) -> Page:
+        context = browser.new_context(http_credentials=LOGIN, viewport=DESK, **options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.clock.install()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.goto(flower.url + path)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert [one for one in wrong if AWAY not in one] == []
+
+
+def shot(page: Page, name: str) -> None:
+    """Leave a picture, if pictures are wanted."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        Path(folder).mkdir(exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def sideways(page: Page) -> bool:
+    """Return whether the page is wider than its window."""
+    return page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+
+
+def test_from_the_tab_to_a_settled_case(visit, app_engine, booking, in_doubt):
+    AppointmentCreationSaga.run(booking())
+    page = visit("/workers")
+    page.get_by_role("link", name="Sagas", exact=True).click()
+    expect(page).to_have_title("Sagas · Flower")
+    shot(page, "sagas")
+    page.get_by_label("State").select_option("manual_review_required")
+    page.get_by_role("button", name="Show").click()
+    rows = page.locator("#sagas-list tbody tr")
+    expect(rows).to_have_count(1)
+    rows.get_by_role("link").click()
+    track = page.get_by_role("img", name="book_calcom:")
+    expect(track).to_be_visible()
+    box = track.bounding_box()
+    for bar in track.locator(".sagas-bar").all():
+        drawn = bar.bounding_box()
+        assert drawn["width"] >= 1
+        assert box["x"] - 5 <= drawn["x"] <= box["x"] + box["width"] + 1
+    shot(page, "saga")
+    page.get_by_role("link", name="Review queue").click()
+    shot(page, "review")
+    page.locator("#sagas-queue tbody a").first.click()
+    retry = page.get_by_role("region", name="Retry")
+    expect(retry).to_contain_text("it finds it now")
+    shot(page, "case")
+    expect(retry.get_by_label("Who")).to_have_value("ann")
+    retry.get_by_role("button").click()
+    assert retry.get_by_label("Why").evaluate("field => !field.validity.valid"), "it asks for the reason first"
+    retry.get_by_label("Why").fill("it stands at Cal.com")
+    retry.get_by_label("Why").press("Enter")
+    expect(page.locator("#sagas-state")).to_have_text("running")
+    expect(page.locator("#act-cancel")).to_be_visible()
+    # What follows comes by itself, and does not move the page.
+    page.evaluate("window.scrollTo(0, 100)")
+    app_engine.drive(AppointmentCreationSaga, in_doubt.id)
+    page.clock.fast_forward(REFRESHED)
+    expect(page.locator("#sagas-state")).to_have_text("completed")
+    expect(page.locator("#act-cancel")).to_have_count(0)
+    assert page.evaluate("window.scrollY") == 100
+    expect(page.locator("#sagas-live")).to_have_text("live")
+
+
+def test_by_keyboard_alone(visit, booking, clean):
+    AppointmentCreationSaga.run(booking())
+    page = visit("/sagas")
+    page.get_by_label("Search").focus()
+    page.keyboard.type("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#sagas-list tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="Clear").focus()
+    page.keyboard.press("Tab")
+    row = page.locator("#sagas-list tbody a")
+    expect(row).to_be_focused()
+    assert row.evaluate("link => getComputedStyle(link).outlineStyle !== 'none' || link.matches(':focus-visible')")
+    chosen = row.get_attribute("id")
+    old = row.element_handle()
+    page.clock.fast_forward(REFRESHED)
+    page.wait_for_function("link => !link.isConnected", arg=old)  # its age has changed, so it is another one
+    assert page.evaluate("document.activeElement.id") == chosen
+    page.keyboard.press("Enter")
+    expect(page.locator("#sagas-state")).to_have_text("completed")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_by_day_and_by_night(visit, app_engine, in_doubt, scheme):
+    number = app_engine.review.of(in_doubt.id).number
+    page = visit("/sagas", color_scheme=scheme)
+    page.set_viewport_size(PHONE)
+    for path in ("/sagas", f"/sagas/{in_doubt.id}", "/sagas/review", f"/sagas/review/{number}", "/sagas/health"):
+        page.goto(page.url.partition("/sagas")[0] + path)
+        assert not sideways(page), path
+        shown = page.evaluate("getComputedStyle(document.querySelector('.detail-card')).backgroundColor")
+        assert (sum(map(int, shown.strip("rgb()").split(","))) < 384) == (scheme == "dark"), path
+        if scheme == "dark":
+            shot(page, f"phone-{path.strip('/').split('/')[1] if 'review' in path or 'health' in path else 'saga'}")
+    expect(page.locator(".sagas-wide").first).to_be_hidden()
+
+
+def test_without_scripts(visit, booking, clean):
+    AppointmentCreationSaga.run(booking())
+    page = visit("/sagas", java_script_enabled=False)
+    page.get_by_label("State").select_option("completed")
+    page.get_by_role("button", name="Show").click()
+    page.locator("#sagas-list tbody a").click()
+    expect(page.locator("#sagas-state")).to_have_text("completed")
+
+
+def test_a_flower_that_is_gone_is_told(visit, clean):
+    page = visit("/sagas/health")
+    shot(page, "health")
+    expect(page.locator("#sagas-live")).to_have_text("live")
+    page.route("**/sagas/health", lambda route: route.fulfill(status=503, body="away"))
+    page.clock.fast_forward(REFRESHED)
+    expect(page.locator("#sagas-live")).to_have_text("no answer; what is shown is old")
+    page.unroute("**/sagas/health")
+    page.clock.fast_forward(REFRESHED)
+    expect(page.locator("#sagas-live")).to_have_text("live")

@@ -1,0 +1,130 @@
+"""Other Flowers: without a login, below a prefix, without a database, of another project, of another version."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import sqlalchemy
+
+
+def test_without_a_login_nothing_is_changed_and_a_prefix_is_kept(start_flower, app_engine, text_of, in_doubt, db):
+    from tests.support.tables import dump
+
+    flower = start_flower("--url-prefix=ops", auth=None)
+    for path in ("/sagas", "/sagas/review", "/sagas/health"):
+        page = flower.get(path)
+        assert "no login, so nothing can be changed here" in text_of(page)
+        links = re.findall(r'(?:href|src|action)="(/[^"]*)"', page.text)
+        assert all(link.startswith("/ops/") for link in links if "/static/" not in link), links
+    number = app_engine.review.of(in_doubt.id).number
+    case = flower.get(f"/sagas/review/{number}").text
+    assert "<form" not in case
+    before = dump(db)
+    for address in (f"/sagas/review/{number}/abandon", f"/sagas/{in_doubt.id}/cancel"):
+        answer = flower.post(address, who="Ann", why="because")
+        assert answer.status_code == 403
+        assert "no login" in answer.text
+    assert dump(db) == before
+    assert flower.get("/sagas/static/sagas.js").status_code == 200
+
+
+def test_a_flower_that_only_reads_changes_nothing(start_flower, app_engine, in_doubt, db):
+    flower = start_flower("--read-only")
+    answer = flower.post(f"/sagas/review/{app_engine.review.of(in_doubt.id).number}/abandon", who="Ann", why="so")
+    assert (answer.status_code, "--read-only" in answer.text) == (403, True)
+
+
+def test_a_database_that_is_away_or_empty_is_one_line_and_flower_goes_on(start_flower, app_engine):
+    from sagajobs.root import servers
+
+    url = sqlalchemy.make_url(servers().database)
+    name = f"empty{uuid.uuid4().hex[:8]}"
+    admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    known = {
+        "SAGAJOBS_BROKER_URL": servers().broker,
+        "SAGAJOBS_REDIS_URL": servers().redis,
+        "SAGAJOBS_CALCOM_URL": servers().calcom,
+        "SAGAJOBS_CALCOM_API_KEY": servers().calcom_api_key.get_secret_value(),
+    }
+    with admin.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    try:
+        for database, line in (
+            (url.set(database=name).render_as_string(hide_password=False), "run: sagajobs db upgrade"),
+            ("postgresql://nobody@127.0.0.1:1/nothing", "The database does not answer (OperationalError)"),
+        ):
+            flower = start_flower(SAGAJOBS_DATABASE_URL=database, **known)
+            for path in ("/sagas", "/sagas/health", "/sagas/12345678"):
+                answer = flower.get(path)
+                assert answer.status_code == 503
+                assert line in answer.text
+                assert "Traceback" not in answer.text
+            assert flower.get("/workers").status_code == 200
+    finally:
+        with admin.connect() as connection:
+            connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
+
+
+def test_the_names_of_flower_that_the_tab_stands_on():
+    from flower import urls
+    from flower.views import BaseHandler
+    from flower.views.error import NotFoundErrorHandler
+
+    catch_all = urls.handlers[-1]
+    assert tuple(catch_all) == (r".*", NotFoundErrorHandler)
+    assert isinstance(urls.settings, dict)
+    assert callable(BaseHandler.check_xsrf_cookie)
+    templates = Path(urls.settings["template_path"])
+    assert "</ul>" in (templates / "navbar.html").read_text()
+    assert '{% module Template("navbar.html", active_tab=' in (templates / "base.html").read_text()
+    assert {"navbar", "container", "extra_scripts"} <= set(
+        re.findall(r"{% block (\w+) %}", (templates / "base.html").read_text())
+    )
+
+
+_OTHER = """
+import sys
+{change}
+import sagajobs.plugin
+import sagajobs.flower.install
+sagajobs.flower.install.install()
+from flower import urls
+print([rule.name for rule in urls.handlers if getattr(rule, "name", None) and rule.name.startswith("sagas")])
+"""
+
+
+def _installed(change: str) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, "-c", _OTHER.format(change=change)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_it_is_installed_once_and_another_flower_goes_without():
+    assert _installed("").stdout.count("'sagas_health'") == 1
+    changed = _installed("from flower import urls; urls.handlers = ()")
+    assert changed.stdout == "[]\n"
+    assert "Flower goes without its Sagas tab" in changed.stderr
+
+
+_OTHERS = """
+from celery import Celery
+app = Celery("other", broker="memory://")
+"""
+
+
+def test_the_flower_of_another_project_has_no_tab(start_flower, tmp_path):
+    (tmp_path / "other.py").write_text(_OTHERS)
+    flower = start_flower(app="other", PYTHONPATH=str(tmp_path))
+    for path in ("/workers", "/tasks"):
+        page = flower.get(path)
+        assert page.status_code == 200
+        assert "Sagas" not in page.text
+    for path in ("/sagas", "/sagas/health", "/sagas/12345678"):
+        assert flower.get(path).status_code == 404
