@@ -53,13 +53,13 @@ def main(*, finished: int, due: int) -> None:
     home.chmod(0o755)  # as root, the database server runs as another user and must get in
     url = embedded.acquire("postgres", home)
     database = Database(lambda: url, idle_in_transaction=3600)
-    event.listen(database.engine, "connect", _do_not_wait)
+    event.listen(database.engine, "connect", do_not_wait)
     try:
         migrations.upgrade(database.engine)
-        _fill(database, DUE, due)
+        fill_and_settle(database, DUE, due)
         alone = _measure(database, due)
         began = time.monotonic()
-        _fill(database, FINISHED, finished)
+        fill_and_settle(database, FINISHED, finished)
         click.echo(f"{finished} finished sagas filled in within {time.monotonic() - began:.0f} s", err=True)
         beside = _measure(database, due)
     finally:
@@ -68,13 +68,15 @@ def main(*, finished: int, due: int) -> None:
     _show(alone, beside, finished=finished, due=due)
 
 
-def _do_not_wait(connection: Any, _record: Any) -> None:
+def do_not_wait(connection: Any, _record: Any) -> None:
+    """Have a new connection not wait for the disk."""
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit = off")
     connection.commit()
 
 
-def _fill(database: Database, statements: tuple[str, ...], n: int) -> None:
+def fill_and_settle(database: Database, statements: tuple[str, ...], n: int) -> None:
+    """Fill the tables by statements that make `n` of something, and have the database come to rest."""
     with database.transaction() as connection:
         fill(connection, *statements, n=n)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -167,9 +167,9 @@ def _note(pen: _Pen, what: str, at: float, before: float, attempt: int | None) -
         pen.look(at)
     elif what in _ENDS:
         bar, outcome, waits = _ENDS[Lifecycle(what)]
-        # What was found by a look, or is settled without an attempt, has waited until now and is not drawn as one.
-        if pen.bar is Bar.WAIT and what in (Lifecycle.STEP_COMPLETED, Lifecycle.STEP_FAILED):
-            pen.end(at, outcome)
+        if pen.bar is Bar.WAIT and bar is Bar.ATTEMPT:
+            # No attempt has begun since: a look, or a person, has said what became of the last one.
+            pen.end(at, Outcome.OVER if waits else outcome)
         else:
             pen.over(bar, at, outcome, before, attempt)
         if waits:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from sagajobs.booking.invariants import INVARIANTS, Invariant
 from sagajobs.calcom.circuit import Circuit, CircuitSnapshot
@@ -147,6 +148,7 @@ def health(connection: Connection, engine: Engine, *, circuit: Circuit | None, q
     cases = connection.execute(_CASES).one()
     calls = connection.execute(_CALLS).scalar_one()
     left = quota.snapshot() if quota is not None else None
+    noted = {row.name: row for row in connection.execute(_SWEEPS)}
     return Health(
         counts={SagaState(row.state): row.sagas for row in connection.execute(_COUNTS)},
         unfinished=backlog.unfinished,
@@ -155,8 +157,8 @@ def health(connection: Connection, engine: Engine, *, circuit: Circuit | None, q
         oldest=_oldest(connection),
         cases=cases.open,
         too_late=cases.too_late,
-        invariants=_invariants(connection),
-        sweeps=_sweeps(connection, engine),
+        invariants=_invariants(noted.get("invariants")),
+        sweeps=_sweeps(engine, noted),
         circuit=circuit.snapshot() if circuit is not None else None,
         circuit_kept=circuit is not None,
         quota=left,
@@ -187,8 +189,7 @@ def _oldest(connection: Connection) -> Oldest | None:
     return None if row is None else Oldest(str(row.id), row.name, SagaState(row.state), row.age)
 
 
-def _sweeps(connection: Connection, engine: Engine) -> tuple[SweepHealth, ...]:
-    noted = {row.name: row for row in connection.execute(_SWEEPS)}
+def _sweeps(engine: Engine, noted: Mapping[str, Row[Any]]) -> tuple[SweepHealth, ...]:
     found = []
     for sweep in engine.sweeps.values():
         row = noted.get(sweep.name)
@@ -208,10 +209,9 @@ def _sweeps(connection: Connection, engine: Engine) -> tuple[SweepHealth, ...]:
     return tuple(found)
 
 
-def _invariants(connection: Connection) -> tuple[InvariantHealth, ...]:
+def _invariants(row: Row[Any] | None) -> tuple[InvariantHealth, ...]:
     # Not looked at anew: that reads every appointment, and the sweep did so minutes ago.
-    row = next((row for row in connection.execute(_SWEEPS) if row.name == "invariants" and row.ran_at), None)
-    if row is None:
+    if row is None or row.ran_at is None:
         return tuple(InvariantHealth(invariant, None) for invariant in INVARIANTS)
     broken = row.cursor or {}
     states = ((invariant, broken.get(str(invariant.number), [0])) for invariant in INVARIANTS)

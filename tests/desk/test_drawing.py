@@ -48,6 +48,7 @@ def test_retries_waits_a_look_and_an_undo():
         (5.0, "step_executing", "book", 2),
         (6.0, "step_unknown", "book", 2),
         (8.0, "step_probed", "book"),
+        (8.5, "step_unknown", "book", 2),
         (9.0, "step_failed", "book", 2),
         (9.5, "compensation_started", "reserve", 1),
         (10.0, "compensation_retry", "reserve", 1),
@@ -68,7 +69,8 @@ def test_retries_waits_a_look_and_an_undo():
             ("attempt", 5.0, 6.0, "unknown"),
             ("wait", 6.0, 8.0, "over"),
             ("look", 8.0, 8.0, "over"),
-            ("wait", 8.0, 9.0, "failed"),
+            ("wait", 8.0, 8.5, "over"),
+            ("wait", 8.5, 9.0, "failed"),
         ],
         "thank": [],
     }

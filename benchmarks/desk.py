@@ -1,0 +1,118 @@
+"""What the pages of the Sagas tab cost: the desk's answers, with a million sagas in the tables that are over.
+
+    python -m benchmarks.desk [--finished N] [--due N]
+
+It fills a database of its own, as `benchmarks.sweeps` does. Each page is made five times, as Flower makes it, its
+template apart; the slowest counts, as somebody waits for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from sqlalchemy import event, text
+
+from benchmarks.sweeps import do_not_wait, fill_and_settle
+from sagajobs import migrations
+from sagajobs.booking import AppointmentCreationSaga
+from sagajobs.cli.output import print_table
+from sagajobs.flower import looking
+from sagajobs.runtime import embedded
+from sagajobs.saga import Database, Engine
+from sagajobs.saga.sweeps import engine_sweeps
+from tests.support.plans import DUE, FINISHED
+
+TIMES = 5
+
+STEPS = "(ARRAY['create_customer', 'create_appointment', 'book_calcom', 'assign_staff'])[s + 1]"
+
+REAL = tuple(
+    statement.replace("'step_' || s", STEPS).replace(
+        """'{"appointment_id": 1}'""", """'{"appointment_id": 1, "status": "accepted"}'"""
+    )
+    for statement in FINISHED
+)
+"""With the names and results of real steps: what a customer is told is read from these."""
+
+
+@click.command()
+@click.option(
+    "--finished", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Sagas that are over."
+)
+@click.option("--due", type=click.IntRange(min=1), default=1_000, show_default=True, help="Of each that is due.")
+def main(*, finished: int, due: int) -> None:
+    """Measure and print a table."""
+    home = Path(tempfile.mkdtemp(prefix="sagajobs-bench-"))
+    home.chmod(0o755)  # as root, the database server runs as another user and must get in
+    url = embedded.acquire("postgres", home)
+    database = Database(lambda: url, idle_in_transaction=3600)
+    event.listen(database.engine, "connect", do_not_wait)
+    try:
+        migrations.upgrade(database.engine)
+        fill_and_settle(database, DUE, due)
+        fill_and_settle(database, REAL, finished)
+        rows = [(name, *_measure(page)) for name, page in _pages(database).items()]
+    finally:
+        database.close()
+        shutil.rmtree(home, ignore_errors=True)
+    click.echo(f"{finished} finished sagas, {due} of each due; milliseconds of {TIMES} times\n")
+    print_table(("page", "fastest", "slowest"), rows)
+
+
+def _pages(database: Database) -> dict[str, Callable[[], object]]:
+    engine = Engine(database)
+    engine.register(AppointmentCreationSaga)
+    engine.schedule(*engine_sweeps(interval=1, retention_days=90))
+    with database.reading() as connection:
+        appointment, uid, saga_id = connection.execute(
+            text("SELECT id, calcom_v2_booking_id, saga_id FROM appointments WHERE saga_id IS NOT NULL LIMIT 1")
+        ).one()
+        middle = connection.execute(text("SELECT id FROM sagas ORDER BY created_at OFFSET 500000 LIMIT 1")).scalar()
+        (case,) = connection.execute(text("SELECT saga_id FROM review_cases WHERE closed_at IS NULL LIMIT 1")).one()
+
+    def listed(**arguments: str) -> Callable[[], object]:
+        return lambda: looking.saga_list(engine, arguments)
+
+    return {
+        "list": listed(),
+        "list, from the middle on": listed(before=str(middle or saga_id)),
+        "list, older than a week": listed(older="604800"),
+        "list, completed": listed(state="completed"),
+        "list, compensated": listed(state="compensated"),
+        "list, in review": listed(state="manual_review_required"),
+        "list, none in this state": listed(state="paused"),
+        "list, one kind": listed(name="appointment_creation"),
+        "list, no such kind": listed(name="none"),
+        "list, kind and state": listed(name="appointment_creation", state="compensated"),
+        "customer sees confirmed": listed(told="confirmed"),
+        "customer sees needs us": listed(told="needs us"),
+        "customer sees held: all looks": listed(told="held"),
+        "customer sees being cancelled": listed(told="being cancelled"),
+        "search, id": listed(q=str(saga_id)),
+        "search, beginning of an id": listed(q=str(saga_id)[:8]),
+        "search, appointment": listed(q=str(appointment)),
+        "search, booking uid": listed(q=str(uid)),
+        "search, in vain": listed(q="no such uid"),
+        "one saga": lambda: looking.one_saga(engine, str(saga_id)),
+        "one saga in review": lambda: looking.one_saga(engine, str(case)),
+        "review queue": lambda: looking.queue(engine),
+        "health": lambda: looking.how_all_stands(engine, circuit=None, quota=None),
+    }
+
+
+def _measure(page: Callable[[], object]) -> tuple[str, str]:
+    took = []
+    for _ in range(TIMES):
+        began = time.monotonic()
+        page()
+        took.append((time.monotonic() - began) * 1000)
+    return f"{min(took):.1f}", f"{max(took):.1f}"
+
+
+if __name__ == "__main__":
+    main()
