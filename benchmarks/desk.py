@@ -31,13 +31,14 @@ TIMES = 5
 
 STEPS = "(ARRAY['create_customer', 'create_appointment', 'book_calcom', 'assign_staff'])[s + 1]"
 
-REAL = tuple(
-    statement.replace("'step_' || s", STEPS).replace(
-        """'{"appointment_id": 1}'""", """'{"appointment_id": 1, "status": "accepted"}'"""
+
+def _real(statements: tuple[str, ...]) -> tuple[str, ...]:
+    """Give filled steps the names and results of real ones: what a customer is told is read from these."""
+    output = """'{"appointment_id": 1"""
+    return tuple(
+        statement.replace("'step_' || s", STEPS).replace(output, f'{output}, "status": "accepted"')
+        for statement in statements
     )
-    for statement in FINISHED
-)
-"""With the names and results of real steps: what a customer is told is read from these."""
 
 
 @click.command()
@@ -54,8 +55,8 @@ def main(*, finished: int, due: int) -> None:
     event.listen(database.engine, "connect", do_not_wait)
     try:
         migrations.upgrade(database.engine)
-        fill_and_settle(database, DUE, due)
-        fill_and_settle(database, REAL, finished)
+        fill_and_settle(database, _real(DUE), due)
+        fill_and_settle(database, _real(FINISHED), finished)
         rows = [(name, *_measure(page)) for name, page in _pages(database).items()]
     finally:
         database.close()

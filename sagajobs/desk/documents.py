@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
 from sagajobs.desk import queries
-from sagajobs.saga import Engine, SagaHandle
+from sagajobs.saga import Engine
 from sagajobs.saga.cases import Case
 from sagajobs.saga.explain import Explanation, Prospect
+from sagajobs.saga.records import SagaRecord
+from sagajobs.saga.store import Store
+
+_log = logging.getLogger(__name__)
 
 _PRIVATE = frozenset({"input", "idempotency_key", "output", "evidence", "closed_by", "why"})
 """Columns that may be about a customer."""
@@ -40,8 +45,20 @@ def saga_document(connection: Connection, engine: Engine, saga_id: str, *, priva
         ],
         "reviews": [_shown(row, private=private) for row in queries.reviews(connection, saga_id)],
     }
-    document["public_status"] = SagaHandle(saga_id, engine=engine).public_status()
+    document["public_status"] = public_status(engine, Store(connection).read(saga_id))
     return document
+
+
+def public_status(engine: Engine, record: SagaRecord) -> str:
+    """Return what a customer may be told of a saga; its state, where no class of this process can say it better."""
+    kind = engine.kind_of(record)
+    if kind is None:
+        return str(record.state)
+    try:
+        return kind.public_status(record)
+    except Exception as error:  # noqa: BLE001 - an author's code, with a saga of another version perhaps
+        _log.warning("what customers are told of saga %s is not known (%s)", record.id, type(error).__name__)
+        return str(record.state)
 
 
 def case_document(case: Case, *, private: bool) -> dict[str, Any]:

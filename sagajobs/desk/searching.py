@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from sagajobs.desk import queries
+from sagajobs.desk.documents import public_status
 from sagajobs.desk.queries import ListedSaga
 from sagajobs.errors import InvalidInput
 from sagajobs.saga import Engine, SagaState
@@ -96,8 +97,7 @@ def told(
             at, looks = saga_id, looks + 1
             if saga_id not in records:  # purged meanwhile
                 continue
-            kind = engine.kind_of(records[saga_id])
-            if kind is not None and kind.public_status(records[saga_id]) == word:
+            if public_status(engine, records[saga_id]) == word:
                 found.append(saga_id)
             if len(found) == limit:
                 return Told(queries.sagas_listed(connection, found), at)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.quota import Quota
 from sagajobs.desk import queries, searching
-from sagajobs.desk.documents import case_document, saga_document
+from sagajobs.desk.documents import case_document, public_status, saga_document
 from sagajobs.desk.drawing import Drawing, Outcome, Stretch, draw
 from sagajobs.desk.health import health
 from sagajobs.desk.queries import ListedSaga
@@ -87,14 +87,13 @@ def _filtered(connection: Any, engine: Engine, wanted: Mapping[str, str]) -> tup
 
 
 def _row(engine: Engine, row: ListedSaga, record: Any) -> dict[str, Any]:
-    kind = engine.kind_of(record) if record is not None else None
     return {
         "id": row.id,
         "name": row.name,
         "state": str(row.state),
         "abandoned": row.abandoned,
         "colour": "secondary" if row.abandoned else _COLOURS[row.state],
-        "told": "-" if kind is None else kind.public_status(record),
+        "told": "-" if record is None else public_status(engine, record),
         "step": row.step or "-",
         "age": span(row.age_seconds),
         "started": moment(row.created_at),

@@ -201,3 +201,15 @@ def test_health_says_what_is_late(flower, text_of, clean):
     assert "recover never, late" in shown
     assert "no quota slows them down" in shown
     assert "Circuit of Cal.com closed" in shown
+
+
+def test_a_saga_of_which_its_class_cannot_say_anything_takes_nothing_from_the_others(
+    flower, text_of, app_engine, clean
+):
+    change(
+        app_engine,
+        "INSERT INTO sagas (id, name, version, definition, state, input, ended_at)"
+        " VALUES (gen_random_uuid(), 'appointment_creation', 1, '', 'completed', '{}', saga_now())",
+    )
+    assert "appointment_creation completed completed" in text_of(flower.get("/sagas"))
+    assert "No sagas." in text_of(flower.get("/sagas?told=confirmed"))
