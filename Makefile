@@ -41,13 +41,13 @@ browser: install ## Install the Chromium that the tests of pages use, if this ma
 	-@$(BIN)/python -m tests.support.chromium
 
 test: browser ## Run all tests, on servers of their own
-	$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder
+	$(BIN)/pytest -q --numprocesses=4 --dist=loadscope --no-loadscope-reorder
 
 test-servers: install ## Run the tests of engine and sagas against servers by URL, once for each broker
 	@set -e; for broker in $(TEST_BROKER_URLS); do \
 		echo "== broker: $${broker%%:*}"; \
 		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
-			$(BIN)/pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance tests/kit/test_creation.py; \
+			$(BIN)/pytest -q --numprocesses=4 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance tests/kit/test_creation.py; \
 	done
 
 mutants: install ## Break the engine on purpose, one guarantee at a time, and see a test notice each (3 to 6 min)

@@ -30,12 +30,19 @@ LOADED = [
     "kombu.transport.pyamqp",
     "sqlalchemy.dialects.postgresql.psycopg2",
     "alembic.command",
+    "pydantic_settings",
+    "rich.console",
+    "rich.table",
     "sagajobs.booking",
     "sagajobs.booking.sweeps",
     "sagajobs.calcom.client",
     "sagajobs.calcom.circuit",
     "sagajobs.calcom.quota",
+    "sagajobs.celerydefaults",
+    "sagajobs.migrations",
+    "sagajobs.runtime.reachability",
     "sagajobs.runtime.servers",
+    "sagajobs.runtime.settings",
 ]
 
 _context = multiprocessing.get_context("forkserver")

@@ -81,6 +81,24 @@ def running() -> Stack:
     return Stack(root.engine, root.app, root.servers().calcom)
 
 
+def addresses() -> dict[str, str]:
+    """Return, as environment variables, where this process's servers are.
+
+    A worker that is told so need not find out, nor see to the tables, in each process of its pool; and the servers do
+    not end with the last worker, as this process holds them.
+    """
+    from sagajobs.root import servers  # noqa: PLC0415 - see `running`
+
+    found = servers()
+    return {
+        "SAGAJOBS_DATABASE_URL": found.database,
+        "SAGAJOBS_BROKER_URL": found.broker,
+        "SAGAJOBS_REDIS_URL": found.redis,
+        "SAGAJOBS_CALCOM_URL": found.calcom,
+        "SAGAJOBS_CALCOM_API_KEY": found.calcom_api_key.get_secret_value(),
+    }
+
+
 @contextmanager
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
     """Set these and no others, and have an application that was imported before read them."""

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from sagajobs.testing import nursery
+from sagajobs.testing import nursery, stack
 
 APP = "sagajobs.testing.workerapp"
 
@@ -32,6 +32,7 @@ class Worker:
         app: its Celery app.
         concurrency: processes of its pool; with 0 it is nothing but beat.
         beat: beat runs within it.
+        talkative: it tells events, and what it does line by line; both together are two thirds of a busy worker's time.
         environment: variables beside those of this process.
 
     Raises:
@@ -46,6 +47,7 @@ class Worker:
         app: str = APP,
         concurrency: int = 2,
         beat: bool = False,
+        talkative: bool = False,
         **environment: str,
     ) -> None:
         self.folder = folder
@@ -57,7 +59,8 @@ class Worker:
             arguments = ["-A", app, "beat", *schedule, "-l", "INFO"]
             self._sign = "beat: Starting..."
         else:
-            arguments = ["-A", app, "worker", "-c", str(concurrency), "-l", "INFO"]
+            arguments = ["-A", app, "worker", "-c", str(concurrency)]
+            arguments += ["-E", "-l", "DEBUG"] if talkative else ["-l", "INFO"]
             arguments += ["-n", f"w{uuid.uuid4().hex[:8]}@test", "--without-gossip", "--without-mingle"]
             arguments += ["-B", *schedule] if beat else []
             self._sign = " ready."
@@ -66,6 +69,7 @@ class Worker:
             "PLAN_DIR": str(plans),
             "SAGA_MODULES": " ".join(modules),
             "C_FORCE_ROOT": "1",
+            **stack.addresses(),
             **environment,
         }
         self.process = nursery.start(

@@ -15,7 +15,7 @@ from sagajobs.testing import deaths
 
 __all__ = ["app"]
 
-app.conf.worker_send_task_events = app.conf.task_send_sent_event = False  # a third of a worker's time, and nobody looks
+app.conf.worker_send_task_events = app.conf.task_send_sent_event = False  # unless with -E: see `worker`
 for module in os.environ.get("SAGA_MODULES", "").split():
     importlib.import_module(module)
 faultpoints.install(deaths.hook(engine, Path(os.environ["PLAN_DIR"])))

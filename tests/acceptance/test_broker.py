@@ -81,7 +81,7 @@ def test_nothing_private_leaves_the_database(broker, workers, booking, simulator
     queued = _everything(broker)
     assert f'"saga_id": "{waiting.id}"' in queued, "the search sees into the messages"
     simulator.fault("create", "http_500", "after", count=2)
-    worker = workers(beat=True)
+    worker = workers(beat=True, talkative=True)
     handles = [waiting, *(AppointmentCreationSaga.enqueue(booking(customer=private)) for _ in range(6))]
     slot = booking(customer=private, staff_id=staff[0])
     handles += [AppointmentCreationSaga.enqueue(slot) for _ in range(2)]

@@ -35,37 +35,6 @@ for component in ("postgres", "redis", "simulator"):
 sys.stdin.read()
 """
 
-_BOOK = """
-import json, sys
-from datetime import UTC, datetime, timedelta
-from sqlalchemy import text
-from sagajobs import AppointmentCreationSaga, BookingRequest, Customer, SagaException
-from sagajobs.root import engine
-how, numbers = sys.argv[1], [int(number) for number in sys.argv[2:]]
-with engine.database.transaction() as db:
-    db.execute(text("INSERT INTO staff (id, name, email) VALUES (1, 'Host', 'h@example.com') ON CONFLICT DO NOTHING"))
-first = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
-ids = []
-for number in numbers:
-    request = BookingRequest(
-        customer=Customer(name="Mia Secret", email=f"mia.secret{number}@example.org"),
-        event_type_id=1, start=first + timedelta(hours=number), duration_minutes=30, staff_id=1)
-    if how == "enqueue":
-        handle = AppointmentCreationSaga.enqueue(request)
-        ids.append([handle.id, handle.wait(60)])
-    elif how == "record":
-        with engine.database.transaction() as connection:
-            from sqlalchemy.orm import Session
-            with Session(connection) as session:  # never told to commit: nobody is hinted
-                ids.append([AppointmentCreationSaga.enqueue(request, session=session).id, "pending"])
-    else:
-        try:
-            AppointmentCreationSaga.run(request)
-        except SagaException as error:
-            print(error, file=sys.stderr)
-print(json.dumps(ids))
-"""
-
 
 @dataclass(frozen=True)
 class Result:
@@ -113,13 +82,20 @@ class Shell:
         )
         return Result(done.stdout, done.stderr, done.returncode)
 
-    def sagajobs(self, *argv: str, cwd: Path | None = None, timeout: float = 60) -> Result:
+    def sagajobs(self, *argv: str, cwd: Path | None = None) -> Result:
         """Run `sagajobs` in a process of its own that has the libraries already; `run` starts the installed program."""
+        return self._born("sagajobs.cli:main", "sagajobs", *argv, cwd=cwd)
+
+    def celery(self, *argv: str, cwd: Path | None = None) -> Result:
+        """Run `celery -A sagajobs` likewise."""
+        return self._born("celery.__main__:main", "celery", "-A", "sagajobs", *argv, cwd=cwd)
+
+    def _born(self, program: str, *argv: str, cwd: Path | None, timeout: float = 60) -> Result:
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
             process = nursery.start(
-                "sagajobs.cli:main",
-                ["sagajobs", *argv],
+                program,
+                argv,
                 folder=cwd or Path.cwd(),
                 environment=self.env,
                 out=out,
@@ -128,7 +104,7 @@ class Shell:
             process.join(timeout)
             if process.exitcode is None:
                 process.kill()
-                raise AssertionError(f"sagajobs {' '.join(argv)}: not within {timeout:g} s")
+                raise AssertionError(f"{' '.join(argv)}: not within {timeout:g} s")
             return Result(out.read_text(), err.read_text(), process.exitcode)
 
     def at_once(self, *commands: list[str]) -> list[Result]:
@@ -155,7 +131,7 @@ class Shell:
 
     def book(self, how: str, *numbers: int) -> list[list[str]]:
         """Book appointments that begin so many hours from now tomorrow; return ids and states."""
-        done = self.run("python", "-c", _BOOK, how, *map(str, numbers))
+        done = self._born("tests.cli.booker:main", "booker", how, *map(str, numbers), cwd=None)
         assert done.status == 0, done.err
         return json.loads(done.out)
 

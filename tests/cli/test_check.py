@@ -75,7 +75,7 @@ def test_what_the_code_in_hand_could_not_finish_is_told_with_the_reason_and_what
     )
     end = "3 sagas in flight, 3 that this code cannot finish\nDo not deploy this yet: register the former"
     ours = shell.sagajobs("check", "--in-flight", cwd=folder)
-    by_celery = shell.run("celery", "-A", "sagajobs", "sagas", "check", "--in-flight", cwd=folder)
+    by_celery = shell.celery("sagas", "check", "--in-flight", cwd=folder)
     for done in (ours, by_celery):
         assert done.status == 3
         assert re.search(row, done.out, re.MULTILINE)

@@ -78,7 +78,7 @@ def test_a_case_of_an_authors_own_saga_is_explained_and_settled(shell, folder, a
         assert "secret" not in explained.out
     shown = shell.sagajobs("sagas", "show", saga_id, cwd=folder).out
     assert re.search(r"^customer sees +with the clerk$", shown, re.MULTILINE)
-    by_celery = shell.run("celery", "-A", "sagajobs", "sagas", "skip", saga_id, "--why", "filed it myself", cwd=folder)
+    by_celery = shell.celery("sagas", "skip", saga_id, "--why", "filed it myself", cwd=folder)
     assert by_celery.status == 0, by_celery.err
     assert by_celery.out.endswith(f"saga {saga_id} is completed\n")
 

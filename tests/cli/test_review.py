@@ -191,10 +191,10 @@ def test_what_is_missing_is_a_usage_error(shell, sagas, one_line):
 
 def test_celery_has_the_same_commands(shell, sagas):
     (saga_id,) = sagas("review", 700)
-    theirs = shell.run("celery", "-A", "sagajobs", "sagas", "explain", saga_id, "--json")
+    theirs = shell.celery("sagas", "explain", saga_id, "--json")
     ours = shell.sagajobs("sagas", "explain", saga_id, "--json").json
     assert {**theirs.json, "age_seconds": 0} == {**ours, "age_seconds": 0}
-    done = shell.run("celery", "-A", "sagajobs", "sagas", "abandon", saga_id, "--why", "the test is over")
+    done = shell.celery("sagas", "abandon", saga_id, "--why", "the test is over")
     assert (done.status, done.out.count("\n")) == (0, 1)
 
 

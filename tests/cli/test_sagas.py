@@ -83,7 +83,7 @@ def test_an_empty_list_says_so(shell):
 
 def test_celery_has_the_same_commands(shell, booked):
     ours = shell.sagajobs("sagas", "show", booked[1], "--json").json
-    theirs = shell.run("celery", "-A", "sagajobs", "sagas", "show", booked[1], "--json").json
+    theirs = shell.celery("sagas", "show", booked[1], "--json").json
     for document in (ours, theirs):
         del document["now"]
     assert ours == theirs

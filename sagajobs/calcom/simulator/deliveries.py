@@ -84,7 +84,8 @@ class Deliveries:
         """Tell whoever has subscribed to it, and wait for the answers; or, if that is switched off, put it aside."""
         if not self._state.administers(notice.uid):
             return
-        made = [self._made(webhook, notice) for webhook in self._state.webhooks.subscribed(notice.trigger)]
+        now = moment(self._state.now)
+        made = [self._made(webhook, notice, now) for webhook in self._state.webhooks.subscribed(notice.trigger)]
         if self._state.switches.webhooks_before_reply:
             await asyncio.gather(*map(self._post, made))
         else:
@@ -123,8 +124,7 @@ class Deliveries:
         for task in tuple(self._tasks):
             task.cancel()
 
-    def _made(self, webhook: Webhook, notice: Notice) -> Delivery:
-        created_at = moment(self._state.now)
+    def _made(self, webhook: Webhook, notice: Notice, created_at: str) -> Delivery:
         document = {"triggerEvent": notice.trigger, "createdAt": created_at, "payload": notice.payload}
         body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
         delivery = Delivery(
