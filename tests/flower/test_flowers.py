@@ -6,9 +6,14 @@ import re
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import sqlalchemy
+from sqlalchemy import text
+
+from sagajobs import AppointmentCreationSaga
+from sagajobs.testing.waiting import wait_for
 
 
 def test_without_a_login_nothing_is_changed_and_a_prefix_is_kept(start_flower, app_engine, text_of, in_doubt, db):
@@ -128,3 +133,56 @@ def test_the_flower_of_another_project_has_no_tab(start_flower, tmp_path):
         assert "Sagas" not in page.text
     for path in ("/sagas", "/sagas/health", "/sagas/12345678"):
         assert flower.get(path).status_code == 404
+
+
+def test_a_database_that_hangs_or_comes_back_holds_up_nobody(start_flower, app_engine, clean):
+    database = app_engine.database
+    before = _connections(database)
+    flower = start_flower()
+    assert flower.get("/sagas").status_code == 200
+    theirs = _connections(database) - before
+    assert theirs
+    with database.transaction() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(pid) FROM unnest(:pids) pid"), {"pids": list(theirs)})
+    assert flower.get("/sagas").status_code == 200, "asked once more, on a new connection"
+
+    with database.transaction() as connection, ThreadPoolExecutor(6) as pool:
+        connection.execute(text("LOCK TABLE sagas IN ACCESS EXCLUSIVE MODE"))
+        waiting = [pool.submit(flower.get, "/sagas") for _ in range(4)]
+        wait_for(lambda: _blocked() == 4)
+        assert flower.get("/workers").elapsed.total_seconds() < 2
+        for answer in waiting:
+            assert answer.result().status_code == 503
+            assert "The database took longer than 5 s to answer." in answer.result().text
+    assert flower.get("/sagas").status_code == 200
+
+
+def _connections(database) -> set[int]:
+    with database.reading() as connection:
+        mine = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        return set(connection.scalars(text(mine)))
+
+
+def _blocked() -> int:
+    from sagajobs.root import database
+
+    with database.reading() as connection:
+        return connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL"))
+
+
+def test_the_celery_tasks_that_flower_has_seen_are_linked(start_flower, app_engine, booking, clean):
+    from sagajobs.root import app
+
+    flower = start_flower()
+    AppointmentCreationSaga.run(booking())
+    saga_id = re.search(r"/sagas/([0-9a-f-]{36})", flower.get("/sagas").text)[1]
+    task_id = str(uuid.uuid4())
+
+    def linked() -> bool:
+        with app.events.default_dispatcher() as tell:
+            name, arguments = "appointment_creation.book_calcom", repr({"saga_id": saga_id})
+            tell.send("task-received", uuid=task_id, name=name, args="()", kwargs=arguments)
+        return f'href="/task/{task_id}"' in flower.get(f"/sagas/{saga_id}").text
+
+    wait_for(linked)
+    assert flower.get(f"/task/{task_id}").status_code == 200
