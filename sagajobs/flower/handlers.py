@@ -76,6 +76,7 @@ class Page(BaseHandler):  # type: ignore[misc]  # Flower has no types
     @authenticated
     async def post(self, *path: str) -> None:
         """Do it, and go where it can be seen."""
+        self.check_xsrf_cookie()  # before Flower 2.2 nobody else asks for it
         arguments = {name: self.get_body_argument(name, "") for name in self.request.body_arguments}
         await self._answer(path, arguments, acts=True)
 

@@ -9,16 +9,16 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import requests
 import sqlalchemy
 from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga
 from sagajobs.testing.waiting import wait_for
+from tests.support.tables import dump
 
 
 def test_without_a_login_nothing_is_changed_and_a_prefix_is_kept(start_flower, app_engine, text_of, in_doubt, db):
-    from tests.support.tables import dump
-
     flower = start_flower("--url-prefix=ops", auth=None)
     for path in ("/sagas", "/sagas/review", "/sagas/health"):
         page = flower.get(path)
@@ -186,3 +186,16 @@ def test_the_celery_tasks_that_flower_has_seen_are_linked(start_flower, app_engi
 
     wait_for(linked)
     assert flower.get(f"/task/{task_id}").status_code == 200
+
+
+def test_a_flower_that_checks_no_forms_has_nothing_done_for_other_sites_either(start_flower, tmp_path, in_doubt, db):
+    conf = tmp_path / "flowerconfig.py"
+    conf.write_text("from flower import urls\nurls.settings.pop('xsrf_cookies')\n")  # as before 2.2
+    address = f"/sagas/{in_doubt.id}/cancel"
+    before = dump(db)
+    flower, open_to_all = start_flower(f"--conf={conf}"), start_flower(f"--conf={conf}", auth=None)
+    forged = requests.post(flower.url + address, data={"who": "x", "why": "y"}, auth=flower.auth, timeout=10)
+    assert forged.status_code == 403
+    answer = open_to_all.post(address, who="x", why="y")
+    assert (answer.status_code, "no login" in answer.text) == (403, True)
+    assert dump(db) == before
