@@ -10,11 +10,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.priority import Priority
-from sagajobs.calcom.quota import QuotaSnapshot
+from sagajobs.calcom.quota import Quota, QuotaSnapshot
+from sagajobs.calcom.shared import Shared
 from sagajobs.desk import queries, searching
 from sagajobs.desk.health import drain, health, late
 from sagajobs.errors import InvalidInput, SagaNotFound
+from sagajobs.flower import looking
 from sagajobs.saga import SagaState
 from sagajobs.saga.store import Store
 from sagajobs.saga.sweeps import run
@@ -100,7 +103,7 @@ def test_every_word_is_looked_for_in_every_state_in_which_it_is_said(db, app_eng
         assert state in searching.STATES_OF[word], (state, word)
 
 
-def test_health_without_redis_says_what_the_database_knows(db, app_engine, booked):
+def test_health_says_what_is_unfinished_and_what_is_late(db, app_engine, booked):
     from sagajobs import AppointmentCreationSaga
     from sagajobs.root import circuit
 
@@ -148,3 +151,14 @@ def test_a_backlog_drains_as_fast_as_the_quota_lets_it():
     assert drain(100, free) == 0.0, "all of them may go at once"
     assert drain(240, free) == pytest.approx(63.0)
     assert drain(0, QuotaSnapshot(120, 63, 120, dict.fromkeys(Priority, 0), 20.0)) == 20.0
+
+
+def test_what_redis_would_know_is_not_known_without_it(db, app_engine):
+    nowhere = Shared(lambda: "redis://127.0.0.1:1/0", "a key")
+    circuit = Circuit(nowhere, failures=5, reset=30, longest_call=10)
+    found = health(db, app_engine, circuit=circuit, quota=Quota(nowhere, 120, delay=1))
+    assert (found.circuit_kept, found.circuit, found.quota_kept, found.quota) == (True, None, True, None)
+    assert found.drained_in is None
+    shown = looking.how_all_stands(app_engine, circuit=circuit, quota=Quota(nowhere, 120, delay=1))
+    assert (shown["circuit"], shown["quota"], shown["drained"]) == ("not known",) * 3
+    assert shown["health"].unfinished == 0, "the rest is known"
