@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from base64 import b64decode
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ READ_ONLY = "This Flower was started with --read-only, so nothing can be changed
 
 _SHOWN_TASKS = 50
 """Celery tasks of a saga that its page links to."""
+
+_REMEMBERED = 20_000
+"""Tasks of all that Flower remembers, the newest, among which they are looked for: some 30 ms of its event loop."""
 
 
 class _Templates(Loader):
@@ -118,7 +122,7 @@ class Page(BaseHandler):  # type: ignore[misc]  # Flower has no types
     def _tasks(self, saga_id: str) -> list[dict[str, Any]]:
         """Return the Celery tasks of a saga that Flower has seen, the newest first; of its memory, so here."""
         found = []
-        for task_id, task in self.application.events.state.tasks_by_time():
+        for task_id, task in islice(self.application.events.state.tasks_by_time(), _REMEMBERED):
             if saga_id in str(task.kwargs):
                 found.append({"id": task_id, "name": task.name, "state": task.state})
                 if len(found) == _SHOWN_TASKS:
