@@ -32,11 +32,23 @@ TIMES = 5
 STEPS = "(ARRAY['create_customer', 'create_appointment', 'book_calcom', 'assign_staff'])[s + 1]"
 
 
+AUDIT = """
+    INSERT INTO audit_log (actor, action, entity, entity_id, saga_id, detail)
+    SELECT 'bench', 'appointment_created', 'appointment', n, id, '{}' FROM filled
+"""
+
+
 def _real(statements: tuple[str, ...]) -> tuple[str, ...]:
-    """Give filled steps the names and results of real ones: what a customer is told is read from these."""
+    """Give what is filled in what searches and customers' words are read from: names, results, numbers, an audit trail.
+
+    The steps get the names and results of real ones, every third saga has an appointment's number in its input.
+    """
     output = """'{"appointment_id": 1"""
     return tuple(
-        statement.replace("'step_' || s", STEPS).replace(output, f'{output}, "status": "accepted"')
+        statement.replace("'step_' || s", STEPS)
+        .replace(output, f'{output}, "status": "accepted"')
+        .replace("'event_type_id', n % 5", "'event_type_id', n % 5, 'appointment_id', CASE n % 3 WHEN 0 THEN n END")
+        .replace("DROP TABLE filled", f"{AUDIT}; DROP TABLE filled")
         for statement in statements
     )
 

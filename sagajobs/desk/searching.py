@@ -118,16 +118,21 @@ def _candidates(
 
 
 _BY_APPOINTMENT = text("""
+    WITH about AS MATERIALIZED (
+        SELECT id, created_at FROM sagas WHERE input->>'appointment_id' = CAST(:number AS text)
+    ), noted AS MATERIALIZED (
+        SELECT id, saga_id FROM audit_log
+        WHERE entity = 'appointment' AND entity_id = :number AND saga_id IS NOT NULL
+    )
     SELECT saga_id FROM appointments WHERE id = :number AND saga_id IS NOT NULL
     UNION SELECT sync_saga_id FROM appointments WHERE id = :number AND sync_saga_id IS NOT NULL
     UNION SELECT c.saga_id FROM appointments a JOIN composite_bookings c ON c.id = a.composite_id
         WHERE a.id = :number AND c.saga_id IS NOT NULL
-    UNION (SELECT id FROM sagas WHERE input->>'appointment_id' = CAST(:number AS text)
-        ORDER BY created_at DESC LIMIT :limit)
-    UNION (SELECT saga_id FROM audit_log WHERE entity = 'appointment' AND entity_id = :number AND saga_id IS NOT NULL
-        ORDER BY id DESC LIMIT :limit)
+    UNION (SELECT id FROM about ORDER BY created_at DESC LIMIT :limit)
+    UNION (SELECT saga_id FROM noted ORDER BY id DESC LIMIT :limit)
 """)
-"""Sagas that made an appointment, changed it, or are about to."""
+"""Sagas that made an appointment, changed it, or are about to. What is about it is few, so it is found first and sorted
+then; asked at once, the database reads the newest of all sagas and hopes that one of them is about it."""
 
 _BY_UID = text("""
     SELECT id FROM appointments WHERE calcom_v2_booking_id = :uid
