@@ -210,6 +210,18 @@ def explain(connection: Connection, query: Query, *, analyze: bool = False) -> P
         asked = text(f"EXPLAIN ({options}) {query.statement.text}")
         (answer,) = connection.execute(asked, query.values).scalar_one()
         transaction.rollback()
+    return _plan(answer)
+
+
+def plan_of(connection: Connection, statement: str, parameters: Any) -> Plan:
+    """Carry out a query that changes nothing, as the driver gets it, and return its plan."""
+    (answer,) = connection.exec_driver_sql(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters
+    ).scalar_one()
+    return _plan(answer)
+
+
+def _plan(answer: dict[str, Any]) -> Plan:
     nodes = list(_nodes(answer["Plan"]))
     # A scan through a bitmap names its table in one node and its index in another.
     scans = frozenset(
