@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Servers for `make test-servers`; each of its three processes makes a database of its own on the first, drops it
+# Servers for `make test-servers`; each of its four processes makes a database of its own on the first, drops it
 # afterwards, and takes a numbered one of Redis: those from the number given on are emptied.
 TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
 TEST_REDIS_URL ?= redis://127.0.0.1:6379/4
