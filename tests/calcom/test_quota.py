@@ -177,7 +177,8 @@ def test_the_wait_is_as_long_as_it_takes(shared):
 
     assert isinstance(caught.value, Deferred)
     least, most = SPREADS[FAR]
-    assert 3 + least - 0.5 < caught.value.retry_after < 3 + most
+    behind = 3 / 8  # who took all was refused before us, and comes first: 8 of 10 are for far calls, in 3 s
+    assert 3 + least - 0.5 < caught.value.retry_after < 3 + behind + most
     wait_for(lambda: taken(quota, FAR), 10)
     assert 2.9 < time.monotonic() - started < caught.value.retry_after + 0.5
 
