@@ -16,6 +16,9 @@ CHAOS_SECONDS ?= 600
 CHAOS_SEED ?=
 CHAOS_BROKER ?=
 
+# Set, it has each of the hundreds of processes that the tests start compile all of this again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo up browser test screenshots test-servers mutants chaos bench check audit format clean
 
 help: ## List the targets

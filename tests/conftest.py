@@ -38,6 +38,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # begun in the backgro
 
 LOOKING = ("test_broker.py", "test_counts.py", "test_queue_prefix.py")
 
+BOOKINGS_OWN = ("test_killed_sync.py", "test_killed_follow.py", "test_outage.py", "test_quota_drain.py")
+"""Modules about what is peculiar to a kind of booking, or to Cal.com: to a broker their messages are like all others."""
+
 OUTSIDE = {"worker", "saga_worker"}
 """Fixtures that start Celery workers; the tests that ask for one take seconds, and go through the broker."""
 
@@ -58,11 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _is_new_on_given_servers(item: pytest.Item, *, rabbitmq: bool) -> bool:
     """Leave out what would show nothing more: the suite has run on a Redis of its own.
 
-    With RabbitMQ all that goes through a broker; with Redis all that does not, which is for the database's sake, and
+    With RabbitMQ what goes through a broker, of each kind once; with Redis all that does not, which is for the database's sake, and
     what looks into Redis or counts.
     """
     through_broker = not OUTSIDE.isdisjoint(item.fixturenames)
-    return through_broker if rabbitmq else not through_broker or item.path.name in LOOKING
+    if rabbitmq:
+        return through_broker and item.path.name not in BOOKINGS_OWN
+    return not through_broker or item.path.name in LOOKING
 
 
 def pytest_configure(config: pytest.Config) -> None:
