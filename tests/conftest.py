@@ -39,7 +39,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # begun in the backgro
 LOOKING = ("test_broker.py", "test_counts.py", "test_queue_prefix.py")
 
 BOOKINGS_OWN = ("test_killed_sync.py", "test_killed_follow.py", "test_outage.py", "test_quota_drain.py")
-"""Modules about what is peculiar to a kind of booking, or to Cal.com: to a broker their messages are like all others."""
+"""Modules about what is peculiar to a kind of booking, or to Cal.com: to a broker their messages are like others."""
 
 OUTSIDE = {"worker", "saga_worker"}
 """Fixtures that start Celery workers; the tests that ask for one take seconds, and go through the broker."""
@@ -61,8 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _is_new_on_given_servers(item: pytest.Item, *, rabbitmq: bool) -> bool:
     """Leave out what would show nothing more: the suite has run on a Redis of its own.
 
-    With RabbitMQ what goes through a broker, of each kind once; with Redis all that does not, which is for the database's sake, and
-    what looks into Redis or counts.
+    With RabbitMQ what goes through a broker, of each kind once; with Redis all that does not, which is for the
+    database's sake, and what looks into Redis or counts.
     """
     through_broker = not OUTSIDE.isdisjoint(item.fixturenames)
     if rabbitmq:
