@@ -1,14 +1,17 @@
-"""`sagas list`: which sagas there are."""
+"""`sagas list` and `sagas find`: which sagas there are, and which one a person means."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import click
 
-from sagajobs.cli.application import ready_database
+from sagajobs.cli.application import engine, load_kinds, ready_database
 from sagajobs.cli.output import json_option, print_json, print_list
-from sagajobs.desk import queries
+from sagajobs.desk import queries, searching
 from sagajobs.desk.wording import span
 from sagajobs.saga.states import SagaState
 
@@ -20,26 +23,79 @@ STYLES = {
 """How a state looks on a terminal."""
 
 
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+class _Span(click.ParamType):
+    """A length of time as a person writes it, in seconds."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        found = re.fullmatch(r"(\d{1,6}) ?(s|min|h|d)", str(value))
+        if found is None:
+            self.fail(f"{value!r} is no length of time; write 90s, 5min, 2h or 3d", param, ctx)
+        return float(found[1]) * _SECONDS[found[2]]
+
+
 @click.command("list")
 @click.option("--state", type=click.Choice([str(state) for state in SagaState]), help="Only sagas in this state.")
 @click.option("--name", metavar="KIND", help="Only sagas of this kind, such as appointment_creation.")
+@click.option("--older-than", type=_Span(), metavar="TIME", default="0s", help="Only sagas started 5min, 2h, 3d ago.")
+@click.option("--told", type=click.Choice(list(searching.STATES_OF)), help="Only sagas whose customer is told this.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
 @click.option("--before", metavar="ID", help="Only sagas started before this one: the next page, from the last id.")
 @json_option
-def list_sagas(*, state: str | None, name: str | None, limit: int, before: str | None, as_json: bool) -> None:
+def list_sagas(
+    *,
+    state: str | None,
+    name: str | None,
+    older_than: float,
+    told: str | None,
+    limit: int,
+    before: str | None,
+    as_json: bool,
+) -> None:
     """List sagas, the newest first.
 
     STEP is the one in work, the one that failed or, of a saga in review, the one that a person is asked about; ATTEMPTS
     the most that any step of the saga took.
     """
+    goes_on_at = None
     with ready_database().reading() as connection:
-        found = queries.saga_list(
-            connection,
-            state=SagaState(state) if state else None,
-            name=name,
-            before=queries.full_id(connection, before) if before else None,
-            limit=limit,
-        )
+        narrow: dict[str, Any] = {
+            "state": SagaState(state) if state else None,
+            "name": name,
+            "older_than": older_than,
+            "before": queries.full_id(connection, before) if before else None,
+            "limit": limit,
+        }
+        if told is None:
+            found = queries.saga_list(connection, **narrow)
+        else:
+            load_kinds()  # what a customer is told is for a saga's class to say
+            page = searching.told(connection, engine(), told, **narrow)
+            found, goes_on_at = page.rows, page.goes_on_at
+    _print(found, as_json=as_json)
+    if goes_on_at is not None and len(found) < limit:
+        click.echo(f"{searching.LOOKS} sagas were looked at; go on with --before {goes_on_at}", err=True)
+
+
+@click.command()
+@click.argument("wanted", metavar="TEXT")
+@json_option
+def find(*, wanted: str, as_json: bool) -> None:
+    """Find sagas by what is at hand, the newest first.
+
+    TEXT is a saga's id or its first 8 characters or more, an appointment's number, or a booking's uid at Cal.com.
+    """
+    with ready_database().reading() as connection:
+        found = searching.search(connection, wanted)
+    _print(found, as_json=as_json)
+
+
+def _print(found: Sequence[queries.ListedSaga], *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in found])
         return

@@ -11,6 +11,7 @@ from sagajobs.cli.groups import LazyGroup
     cls=LazyGroup,
     commands_at={
         "list": "sagajobs.cli.listing:list_sagas",
+        "find": "sagajobs.cli.listing:find",
         "show": "sagajobs.cli.timeline:show",
         "review": "sagajobs.cli.review:review",
         "explain": "sagajobs.cli.review:explain",

@@ -60,6 +60,9 @@ def test_the_list_is_filtered(shell):
         ("--name", "appointment_creation"): ["completed", "compensated", "completed"],
         ("--name", "something_else"): [],
         ("--limit", "1"): ["completed"],
+        ("--older-than", "1h"): [],
+        ("--told", "cancelled"): ["compensated"],
+        ("--told", "needs us"): [],
     }
     found = shell.at_once(*(["sagas", "list", "--json", *options] for options in expected))
     assert [[saga["state"] for saga in done.json] for done in found] == list(expected.values())
@@ -68,6 +71,21 @@ def test_the_list_is_filtered(shell):
 def test_the_next_page_begins_after_the_last_id(shell, booked):
     page = shell.sagajobs("sagas", "list", "--json", "--limit", "2", "--before", booked[0]).json
     assert [saga["id"] for saga in page] == booked[1:]
+
+
+def test_one_is_found_by_what_is_at_hand(shell, booked, sql):
+    [(appointment, uid)] = sql(
+        "SELECT id, calcom_v2_booking_id FROM appointments WHERE CAST(saga_id AS text) = :id", id=booked[0]
+    )
+    found = shell.at_once(*(["sagas", "find", str(text), "--json"] for text in (booked[0][:8], appointment, uid)))
+    assert [[saga["id"] for saga in done.json] for done in found] == [[booked[0]]] * 3
+    assert shell.sagajobs("sagas", "find", "nobody-has-this").out == "no sagas\n"
+
+
+def test_a_length_of_time_that_is_none_is_a_usage_error(shell):
+    done = shell.sagajobs("sagas", "list", "--older-than", "soon")
+    assert done.status == 2
+    assert "write 90s, 5min, 2h or 3d" in done.err
 
 
 def test_an_unknown_state_is_a_usage_error_that_names_the_known_ones(shell):
