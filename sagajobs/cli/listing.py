@@ -26,23 +26,23 @@ STYLES = {
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
-class _Span(click.ParamType):
-    """A length of time as a person writes it, in seconds."""
-
-    name = "span"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds."""
-        found = re.fullmatch(r"(\d{1,6}) ?(s|min|h|d)", str(value))
-        if found is None:
-            self.fail(f"{value!r} is no length of time; write 90s, 5min, 2h or 3d", param, ctx)
-        return float(found[1]) * _SECONDS[found[2]]
+def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    found = re.fullmatch(r"(\d{1,6}) ?(s|min|h|d)", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no length of time; write 90s, 5min, 2h or 3d")
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 @click.command("list")
 @click.option("--state", type=click.Choice([str(state) for state in SagaState]), help="Only sagas in this state.")
 @click.option("--name", metavar="KIND", help="Only sagas of this kind, such as appointment_creation.")
-@click.option("--older-than", type=_Span(), metavar="TIME", default="0s", help="Only sagas started 5min, 2h, 3d ago.")
+@click.option(
+    "--older-than",
+    metavar="TIME",
+    default="0s",
+    callback=_seconds,
+    help="Only sagas started so long ago or earlier: 90s, 5min, 2h, 3d.",
+)
 @click.option("--told", type=click.Choice(list(searching.STATES_OF)), help="Only sagas whose customer is told this.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
 @click.option("--before", metavar="ID", help="Only sagas started before this one: the next page, from the last id.")
