@@ -8,21 +8,17 @@ template apart; the slowest counts, as somebody waits for it.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import click
-from sqlalchemy import event, text
+from sqlalchemy import text
 
-from benchmarks.sweeps import do_not_wait, fill_and_settle
-from sagajobs import migrations
+from benchmarks._database import own_database
+from benchmarks.sweeps import fill_and_settle
 from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.cli.output import print_table
 from sagajobs.flower import looking
-from sagajobs.runtime import embedded
 from sagajobs.saga import Database, Engine
 from sagajobs.saga.sweeps import engine_sweeps
 from tests.support.plans import DUE, FINISHED
@@ -60,19 +56,10 @@ def _real(statements: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--due", type=click.IntRange(min=1), default=1_000, show_default=True, help="Of each that is due.")
 def main(*, finished: int, due: int) -> None:
     """Measure and print a table."""
-    home = Path(tempfile.mkdtemp(prefix="sagajobs-bench-"))
-    home.chmod(0o755)  # as root, the database server runs as another user and must get in
-    url = embedded.acquire("postgres", home)
-    database = Database(lambda: url, idle_in_transaction=3600)
-    event.listen(database.engine, "connect", do_not_wait)
-    try:
-        migrations.upgrade(database.engine)
+    with own_database(idle_in_transaction=3600) as database:
         fill_and_settle(database, _real(DUE), due)
         fill_and_settle(database, _real(FINISHED), finished)
         rows = [(name, *_measure(page)) for name, page in _pages(database).items()]
-    finally:
-        database.close()
-        shutil.rmtree(home, ignore_errors=True)
     click.echo(f"{finished} finished sagas, {due} of each due; milliseconds of {TIMES} times\n")
     print_table(("page", "fastest", "slowest"), rows)
 

@@ -9,20 +9,15 @@ to. Both are the fastest of five rounds. The sagas' commits do not wait for the 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 from pydantic import BaseModel
-from sqlalchemy import event
 
-from sagajobs import migrations
-from sagajobs.runtime import embedded
-from sagajobs.saga import Database, Engine, Saga, faultpoints, step
+from benchmarks._database import own_database
+from sagajobs.saga import Engine, Saga, faultpoints, step
 from sagajobs.saga.faultpoints import Point, Work
 
 ROUNDS = 5
@@ -57,28 +52,13 @@ class Bare(Saga):
 @click.option("--sagas", type=click.IntRange(min=1), default=200, show_default=True, help="Sagas in each round.")
 def main(*, sagas: int) -> None:
     """Measure and print the share."""
-    home = Path(tempfile.mkdtemp(prefix="sagajobs-bench-"))
-    home.chmod(0o755)  # as root, the database server runs as another user and must get in
-    url = embedded.acquire("postgres", home)
-    database = Database(lambda: url)
-    event.listen(database.engine, "connect", _do_not_wait)
-    try:
-        migrations.upgrade(database.engine)
+    with own_database() as database:
         Engine(database).register(Bare)
         passed = _passed()
         whole = _fastest(lambda: [Bare.run({}) for _ in range(sagas)]) / sagas / STEPS
-    finally:
-        database.close()
-        shutil.rmtree(home, ignore_errors=True)
     points = _fastest(lambda: [_pass(passed) for _ in range(sagas)]) / sagas / STEPS
     click.echo(f"a step: {whole * 1e6:.0f} us; its {passed / STEPS:.1f} points and its call: {points * 1e6:.2f} us")
     click.echo(f"share: {100 * points / whole:.3f} %")
-
-
-def _do_not_wait(connection: Any, _record: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = off")
-    connection.commit()
 
 
 def _passed() -> int:

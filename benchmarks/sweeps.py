@@ -9,19 +9,15 @@ pages it read does not depend on that. Commits do not wait for the disk here: it
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import event, text
+from sqlalchemy import text
 
-from sagajobs import migrations
+from benchmarks._database import own_database
 from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.cli.output import print_table
-from sagajobs.runtime import embedded
 from sagajobs.saga import Database, Engine
 from sagajobs.saga.sweep import recover
 from tests.support.plans import DUE, FINISHED, Plan, explain, fill, queries
@@ -49,30 +45,14 @@ class NoBroker:
 @click.option("--due", type=click.IntRange(min=1), default=1_000, show_default=True, help="Of each that is due.")
 def main(*, finished: int, due: int) -> None:
     """Measure and print a table, then the scans of each plan."""
-    home = Path(tempfile.mkdtemp(prefix="sagajobs-bench-"))
-    home.chmod(0o755)  # as root, the database server runs as another user and must get in
-    url = embedded.acquire("postgres", home)
-    database = Database(lambda: url, idle_in_transaction=3600)
-    event.listen(database.engine, "connect", do_not_wait)
-    try:
-        migrations.upgrade(database.engine)
+    with own_database(idle_in_transaction=3600) as database:
         fill_and_settle(database, DUE, due)
         alone = _measure(database, due)
         began = time.monotonic()
         fill_and_settle(database, FINISHED, finished)
         click.echo(f"{finished} finished sagas filled in within {time.monotonic() - began:.0f} s", err=True)
         beside = _measure(database, due)
-    finally:
-        database.close()
-        shutil.rmtree(home, ignore_errors=True)
     _show(alone, beside, finished=finished, due=due)
-
-
-def do_not_wait(connection: Any, _record: Any) -> None:
-    """Have a new connection not wait for the disk."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = off")
-    connection.commit()
 
 
 def fill_and_settle(database: Database, statements: tuple[str, ...], n: int) -> None:
