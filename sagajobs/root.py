@@ -33,6 +33,7 @@ from sagajobs.calcom.shared import Shared
 from sagajobs.celerydefaults import celery_defaults
 from sagajobs.errors import ConfigurationError
 from sagajobs.monitoring import logs
+from sagajobs.monitoring.programs import watch
 from sagajobs.runtime.servers import ServerUrls, resolve
 from sagajobs.runtime.settings import Settings
 from sagajobs.saga import Canvas, Database, Engine, set_default_engine
@@ -187,6 +188,7 @@ with cwd_in_path():  # as Celery's own loader does: the `celery` program does no
 
 Canvas(app, engine)
 logs.quieten()
+watch(app, engine.watchers, settings)
 
 
 def read_again() -> None:

@@ -67,6 +67,7 @@ sagas = Table(
     Column("input", JSONB, nullable=False),
     Column("idempotency_key", Text),
     timestamp("useful_until"),
+    Column("trace", Text),
     Column("error", JSONB),
     timestamp("next_at"),
     Column("hints", Integer, nullable=False, server_default="0"),

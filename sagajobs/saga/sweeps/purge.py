@@ -71,7 +71,7 @@ def purgeable(engine: Engine, *, older_than_days: int) -> dict[tuple[str, str], 
 def purged(engine: Engine) -> dict[tuple[str, str], int]:
     """Return how many sagas have been deleted since the beginning, by kind and state."""
     with engine.database.reading() as connection:
-        totals = connection.execute(statements.CURSOR, {"name": PURGE}).scalar() or {}
+        totals = connection.execute(statements.LAST_RUN, {"name": PURGE}).scalar() or {}
     return {_split(what): n for what, n in totals.items()}
 
 
