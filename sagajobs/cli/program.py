@@ -16,6 +16,7 @@ from sagajobs.cli.groups import LazyGroup
         "invariants": "sagajobs.cli.invariants:invariants",
         "check": "sagajobs.cli.check:check",
         "sweep": "sagajobs.cli.sweep:sweep",
+        "events": "sagajobs.cli.events:events",
         "webhooks": "sagajobs.cli.webhooks:webhooks",
         "purge": "sagajobs.cli.purge:purge",
         "settings": "sagajobs.cli.settings:settings",

@@ -209,3 +209,16 @@ switches = Table(
     Column("why", Text, nullable=False),
     timestamp("set_at", nullable=False),
 )
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("saga_id", UUID(as_uuid=False), nullable=False),
+    Column("saga", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("step", Text),
+    Column("attempt", SmallInteger),
+    timestamp("at", nullable=False),
+    Column("trace", Text),
+)
