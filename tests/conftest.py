@@ -41,7 +41,7 @@ LOOKING = ("test_broker.py", "test_counts.py", "test_queue_prefix.py")
 BOOKINGS_OWN = ("test_killed_sync.py", "test_killed_follow.py", "test_outage.py", "test_quota_drain.py")
 """Modules about what is peculiar to a kind of booking, or to Cal.com: to a broker their messages are like others."""
 
-TALKING = ("test_events.py",)
+TALKING = ("test_outbox.py",)
 """Modules that go through the broker without a worker."""
 
 OUTSIDE = {"worker", "saga_worker"}

@@ -18,7 +18,7 @@ UP = (
         event TEXT NOT NULL,
         step TEXT,
         attempt SMALLINT,
-        at TIMESTAMP WITH TIME ZONE NOT NULL,
+        at TIMESTAMP WITH TIME ZONE DEFAULT saga_now() NOT NULL,
         trace TEXT
     )
     """,
