@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sagajobs.cli.application import engine, load_kinds, ready_database
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_table
 from sagajobs.saga import inflight
 from sagajobs.saga.inflight import Held, Stranded
@@ -21,7 +22,7 @@ WHAT_TO_DO = (
 )
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs check --in-flight"))
 @click.option("--in-flight", is_flag=True, required=True, help="Hold every saga that has not ended against this code.")
 @json_option
 def check(*, in_flight: bool, as_json: bool) -> None:

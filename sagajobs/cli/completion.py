@@ -5,19 +5,19 @@ from __future__ import annotations
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
+from sagajobs.cli.help import examples
+
 PROGRAM = "sagajobs"
 _VARIABLE = "_SAGAJOBS_COMPLETE"
 _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
 @click.command(
-    epilog="""Examples:
-
-\b
-    bash   sagajobs completion bash > ~/.local/share/bash-completion/completions/sagajobs
-    zsh    sagajobs completion zsh > ~/.zfunc/_sagajobs   (~/.zfunc in $fpath, before compinit)
-    fish   sagajobs completion fish > ~/.config/fish/completions/sagajobs.fish
-"""
+    epilog=examples(
+        "bash   sagajobs completion bash > ~/.local/share/bash-completion/completions/sagajobs",
+        "zsh    sagajobs completion zsh > ~/.zfunc/_sagajobs   (~/.zfunc in $fpath, before compinit)",
+        "fish   sagajobs completion fish > ~/.config/fish/completions/sagajobs.fish",
+    )
 )
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 def completion(*, shell: str) -> None:

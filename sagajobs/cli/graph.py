@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sagajobs.cli import application, completing
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json
 from sagajobs.desk.diagram import diagram, mermaid, svg
 
@@ -23,12 +24,10 @@ def _known(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 
 
 @click.command(
-    epilog="""Examples:
-
-\b
-    sagajobs sagas graph appointment_creation
-    sagajobs sagas graph composite_booking --format svg --out composite_booking.svg
-"""
+    epilog=examples(
+        "sagajobs sagas graph appointment_creation",
+        "sagajobs sagas graph composite_booking --format svg --out composite_booking.svg",
+    )
 )
 @click.argument("name", shell_complete=_known)
 @click.option(
@@ -42,9 +41,10 @@ def _known(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 )
 @json_option
 def graph(*, name: str, form: str, out: Path | None, as_json: bool) -> None:
-    """Draw a kind of saga from its definition: steps, what runs side by side, the pivot, and the undos.
+    """Draw a kind of saga from its definition.
 
-    NAME is the kind's name, such as appointment_creation. No database is asked.
+    NAME is the kind's name, such as appointment_creation. The picture shows its steps, which of them run side by side,
+    the pivot, and the way back, from undo to undo. No database is asked.
     """
     application.load_kind(name)
     kinds = application.engine().kinds

@@ -10,6 +10,7 @@ import click
 
 from sagajobs.cli import completing
 from sagajobs.cli.application import engine, load_kinds, ready_database
+from sagajobs.cli.help import examples
 from sagajobs.cli.options import name_option, older_than_option
 from sagajobs.cli.output import json_option, print_json, print_list
 from sagajobs.desk import queries, searching
@@ -24,7 +25,14 @@ STYLES = {
 """How a state looks on a terminal."""
 
 
-@click.command("list")
+@click.command(
+    "list",
+    epilog=examples(
+        "sagajobs sagas list --state running --older-than 2h",
+        'sagajobs sagas list --told "needs us"',
+        "sagajobs sagas list --json --limit 1000 | jq -r '.[].id'",
+    ),
+)
 @click.option("--state", type=click.Choice([str(state) for state in SagaState]), help="Only sagas in this state.")
 @name_option
 @older_than_option("sagas that were started")
@@ -72,7 +80,7 @@ def list_sagas(
         click.echo(f"{searching.LOOKS} sagas were looked at; go on with --before {goes_on_at}", err=True)
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs sagas find 1f6c2a9e", "sagajobs sagas find 4711"))
 @click.argument("wanted", metavar="TEXT")
 @json_option
 def find(*, wanted: str, as_json: bool) -> None:

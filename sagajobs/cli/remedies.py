@@ -9,6 +9,7 @@ import click
 
 from sagajobs.cli import bulk, completing
 from sagajobs.cli.application import engine
+from sagajobs.cli.help import examples
 from sagajobs.cli.operator import (
     acting,
     case_of,
@@ -26,14 +27,14 @@ from sagajobs.saga.remedies import Remedy
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_EXAMPLES = """Examples:
 
-\b
-    sagajobs sagas {act} 17 --dry-run
-    sagajobs sagas {act} 17 --why "{why}"
-    sagajobs sagas {act} --cause {cause} --dry-run
-    sagajobs sagas {act} --cause {cause} --older-than 10min --why "{why}"
-"""
+def _examples(act: str, cause: str, why: str) -> str:
+    return examples(
+        f"sagajobs sagas {act} 17 --dry-run",
+        f'sagajobs sagas {act} 17 --why "{why}"',
+        f"sagajobs sagas {act} --cause {cause} --dry-run",
+        f'sagajobs sagas {act} --cause {cause} --older-than 10min --why "{why}"',
+    )
 
 
 def _one_or_many(command: Command) -> Command:
@@ -56,7 +57,7 @@ def _one_or_many(command: Command) -> Command:
     return command
 
 
-@click.command(epilog=_EXAMPLES.format(act="retry", cause="ConnectTimeout", why="Cal.com is back"))
+@click.command(epilog=_examples("retry", "ConnectTimeout", "Cal.com is back"))
 @_one_or_many
 def retry(**options: Any) -> None:
     """Try again, with fresh attempts and looks.
@@ -69,7 +70,7 @@ def retry(**options: Any) -> None:
     _one_or_each(Remedy.RETRY, **options)
 
 
-@click.command(epilog=_EXAMPLES.format(act="skip", cause="SMTPException", why="mails are sent by hand today"))
+@click.command(epilog=_examples("skip", "SMTPException", "mails are sent by hand today"))
 @_one_or_many
 def skip(**options: Any) -> None:
     """Go on without the step that failed.
@@ -80,7 +81,7 @@ def skip(**options: Any) -> None:
     _one_or_each(Remedy.SKIP, **options)
 
 
-@click.command(epilog=_EXAMPLES.format(act="abandon", cause="DefinitionError", why="the old kind is given up"))
+@click.command(epilog=_examples("abandon", "DefinitionError", "the old kind is given up"))
 @_one_or_many
 def abandon(**options: Any) -> None:
     """Leave the saga as it is, unsolved, for good.
@@ -92,12 +93,10 @@ def abandon(**options: Any) -> None:
 
 
 @click.command(
-    epilog="""Examples:
-
-\b
-    sagajobs sagas resolve 17 --done uid_of_the_booking --why "booked it by hand"
-    sagajobs sagas resolve 17 --undone --why "cancelled it at Cal.com" --dry-run
-"""
+    epilog=examples(
+        'sagajobs sagas resolve 17 --done uid_of_the_booking --why "booked it by hand"',
+        'sagajobs sagas resolve 17 --undone --why "cancelled it at Cal.com" --dry-run',
+    )
 )
 @click.argument("given", metavar="ID", shell_complete=completing.cases)
 @click.option("--done", "reference", metavar="REFERENCE", help="It stands: its id outside, such as a booking's uid.")

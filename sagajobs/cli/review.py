@@ -10,6 +10,7 @@ import click
 
 from sagajobs.cli import completing, walk
 from sagajobs.cli.application import engine, ready_database
+from sagajobs.cli.help import examples
 from sagajobs.cli.operator import case_of, print_explanation, who_option
 from sagajobs.cli.options import sieve, sieve_options
 from sagajobs.cli.output import json_option, print_json, print_list
@@ -23,13 +24,11 @@ _NOTHING = "nothing waits for a person"
 
 
 @click.command(
-    epilog="""Examples:
-
-\b
-    sagajobs sagas review                          # on a terminal: one case after the other
-    sagajobs sagas review --list --cause SlotTaken
-    sagajobs sagas review --json | jq -r '.[].case'
-"""
+    epilog=examples(
+        "sagajobs sagas review                          # on a terminal: one case after the other",
+        "sagajobs sagas review --list --cause SlotTaken",
+        "sagajobs sagas review --json | jq -r '.[].case'",
+    )
 )
 @sieve_options
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
@@ -37,10 +36,11 @@ _NOTHING = "nothing waits for a person"
 @who_option
 @json_option
 def review(*, limit: int, only_list: bool, who: str | None, as_json: bool, **chosen: Any) -> None:
-    """Settle what waits for a person, the nearest appointment first, one case after the other.
+    """Settle what waits for a person, one case after the other.
 
-    Each is shown with what every remedy would do; one that you choose is done when you have said why and confirmed it.
-    In a pipe, and with --list or --json, cases are only listed; `explain ID` then says what can be done about one.
+    The nearest appointment comes first. Each case is shown with what every remedy would do; one that you choose is done
+    when you have said why and confirmed it. In a pipe, and with --list or --json, cases are only listed; `explain ID`
+    then says what can be done about one.
     """
     ready_database()
     found = engine().review.cases(limit, sieve(**chosen))
@@ -73,12 +73,10 @@ def _list(found: Sequence[Case]) -> None:
 
 
 @click.command(
-    epilog="""Examples:
-
-\b
-    sagajobs sagas explain 17
-    sagajobs sagas explain 1f6c2a9e --private
-"""
+    epilog=examples(
+        "sagajobs sagas explain 17",
+        "sagajobs sagas explain 1f6c2a9e --private",
+    )
 )
 @click.argument("given", metavar="ID", shell_complete=completing.cases)
 @click.option("--private", is_flag=True, help="Show the evidence and what calls would say about people, too.")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from sagajobs.cli.application import ready_database
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_list
 from sagajobs.desk.health import Backlog
 from sagajobs.desk.statistics import Statistics, statistics
@@ -14,21 +15,19 @@ from sagajobs.desk.wording import span
 
 
 @click.command(
-    epilog="""Examples:
-
-\b
-    sagajobs sagas stats
-    sagajobs sagas stats --json | jq '.causes[] | select(.asked > 0)'
-"""
+    epilog=examples(
+        "sagajobs sagas stats",
+        "sagajobs sagas stats --json | jq '.causes[] | select(.asked > 0)'",
+    )
 )
 @json_option
 def stats(*, as_json: bool) -> None:
-    """Show how it goes: what is at hand, what ended lately and how long it took, and what stands in the way.
+    """Count sagas, what they took, and what stands in their way.
 
-    ENDED counts the sagas that ended within the last hour and day; P50 and P95 are what half of those of the day, and
-    95 % of them, took from start to end. CAUSES counts by class of error and step: TRYING are sagas that try again or
-    are being undone for it, ASKED cases that wait for a person (`sagas retry --cause CLASS` takes them all up), UNDONE
-    sagas that were undone for it within the last day.
+    AT HAND are those that have not ended. ENDED counts the sagas that ended within the last hour and day; P50 and P95
+    are what half of those of the day, and 95 % of them, took from start to end. CAUSES counts by class of error and
+    step: TRYING are sagas that try again or are being undone for it, ASKED cases that wait for a person (`sagas retry
+    --cause CLASS` takes them all up), UNDONE sagas that were undone for it within the last day.
     """
     with ready_database().reading() as connection:
         found = statistics(connection)

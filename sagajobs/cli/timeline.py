@@ -9,6 +9,7 @@ import click
 
 from sagajobs.cli import completing
 from sagajobs.cli.application import engine, load_kind, ready_database
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_table
 from sagajobs.desk import queries
 from sagajobs.desk.documents import saga_document
@@ -19,12 +20,10 @@ STEP_HEADINGS = ("step", "state", "attempts", "undos", "took", "error", "now")
 
 
 @click.command(
-    epilog="""Examples:
-
-\b
-    sagajobs sagas show 1f6c2a9e
-    sagajobs sagas show 1f6c2a9e --json | jq '.steps[] | select(.state == "failed")'
-"""
+    epilog=examples(
+        "sagajobs sagas show 1f6c2a9e",
+        "sagajobs sagas show 1f6c2a9e --json | jq '.steps[] | select(.state == \"failed\")'",
+    )
 )
 @click.argument("saga_id", metavar="ID", shell_complete=completing.saga_ids)
 @click.option("--private", is_flag=True, help="Show input, results, messages of errors and who did what by hand, too.")

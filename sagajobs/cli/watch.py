@@ -17,6 +17,7 @@ from rich.text import Text
 from sagajobs.cli import completing
 from sagajobs.cli.application import engine, ready_database
 from sagajobs.cli.exits import Exit
+from sagajobs.cli.help import examples
 from sagajobs.cli.listing import HEADINGS, list_rows, list_styles
 from sagajobs.cli.operator import saga_of
 from sagajobs.cli.output import drawn, echo, harmless, print_json
@@ -39,13 +40,11 @@ _STATUS = {SagaState.COMPLETED: Exit.DONE, SagaState.COMPENSATED: Exit.UNDONE}
 
 
 @click.command(
-    epilog="""Examples:
-
-\b
-    sagajobs sagas watch
-    sagajobs sagas watch 1f6c2a9e && echo booked
-    sagajobs sagas watch --json | jq 'select(.event == "review_required")'
-"""
+    epilog=examples(
+        "sagajobs sagas watch",
+        "sagajobs sagas watch 1f6c2a9e && echo booked",
+        "sagajobs sagas watch --json | jq 'select(.event == \"review_required\")'",
+    )
 )
 @click.argument("given", metavar="[ID]", required=False, shell_complete=completing.saga_ids)
 @click.option(
@@ -57,12 +56,12 @@ _STATUS = {SagaState.COMPLETED: Exit.DONE, SagaState.COMPENSATED: Exit.UNDONE}
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each change instead.")
 def watch(*, given: str | None, interval: float, as_json: bool) -> None:
-    """Show what happens to sagas until Ctrl-C or, of one, until it is at rest.
+    """Show what happens to sagas, while it happens.
 
-    On a terminal the picture is drawn anew at every look: the sagas at work, the newest first, or the steps of one. In
-    a pipe, and with --json, every change is a line: all that happens from now on, or the history of one from its
-    beginning. ID is the saga's id, or its first 8 characters or more; the exit status then is 0 if it was completed, 4
-    if it was undone, 5 if a person must see to it.
+    It ends with Ctrl-C or, of one saga, when that is at rest. On a terminal the picture is drawn anew at every look:
+    the sagas at work, the newest first, or the steps of one. In a pipe, and with --json, every change is a line: all
+    that happens from now on, or the history of one from its beginning. ID is the saga's id, or its first 8 characters
+    or more; the exit status then is 0 if it was completed, 4 if it was undone, 5 if a person must see to it.
     """
     saga_id = None if given is None else saga_of(given)
     database = ready_database()

@@ -56,7 +56,7 @@ def diagram(definition: Definition) -> Diagram:
 def _node(step: Step) -> Node:
     marks = {
         "external" if step.external else "local": True,
-        "once for each item": step.each is not None,
+        "once for each item, side by side": step.each is not None,
         "optional": step.optional,
         "conditional": step.when is not None,
         "pivot": step.pivot,
