@@ -79,12 +79,12 @@ def _settle(
     remedy: Remedy, cases: Sequence[Case], by: dict[str, str], per_second: float, *, more: bool, as_json: bool
 ) -> None:
     outcomes: list[Outcome] = []
-    with _until_interrupted() as stop, bar(len(cases), typed(remedy)) as done:
+    with _until_interrupted() as stop, bar(len(cases), typed(remedy)) as shown:
         for outcome in settle_each(engine(), cases, remedy, **by, per_second=per_second, stop=stop):
             outcomes.append(outcome)
             if not as_json:
-                echo(_line(outcome, remedy))
-            done(1)
+                shown.echo(_line(outcome, remedy))
+            shown.done(1)
     settled = [outcome.came_to for outcome in outcomes if isinstance(outcome.came_to, Settled)]
     missed = len(outcomes) - len(settled)
     left = len(cases) - len(outcomes)

@@ -35,8 +35,8 @@ def purge(*, days: int | None, dry_run: bool, as_json: bool) -> None:
     ready_database()
     found = purgeable(engine(), older_than_days=days)
     if not dry_run:
-        with bar(sum(found.values()), "purge") as done:
-            found = delete(engine(), older_than_days=days, told=done)
+        with bar(sum(found.values()), "purge") as shown:
+            found = delete(engine(), older_than_days=days, told=shown.done)
     rows = [(name, state, sagas) for (name, state), sagas in sorted(found.items())]
     if as_json:
         purged = [{"name": name, "state": state, "sagas": sagas} for name, state, sagas in rows]
