@@ -37,8 +37,8 @@ the same with `--help`, which asks no server and needs no setting.
 _BETWEEN = """
 ## Many cases at once
 
-When something outside was broken for an hour, what waits for a person waits for one reason. `sagajobs sagas stats` counts
-by cause, and `retry` takes all cases up that have one:
+When something outside was broken for an hour, what waits for a person waits for one reason. `sagajobs sagas stats`
+counts by cause, and `retry` takes all cases up that have one:
 
 ```
 sagajobs sagas retry --cause ConnectTimeout --dry-run
@@ -63,8 +63,8 @@ sagajobs completion zsh > ~/.zfunc/_sagajobs          # ~/.zfunc in $fpath, befo
 sagajobs completion fish > ~/.config/fish/completions/sagajobs.fish
 ```
 
-Commands and options are completed, and ids, cases, kinds and causes as the database has them. An embedded database is not
-started for that, and one that does not answer within a second completes nothing.
+Commands and options are completed, and ids, cases, kinds and causes as the database has them. An embedded database is
+not started for that, and one that does not answer within a second completes nothing.
 
 ## Commands
 """

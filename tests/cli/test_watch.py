@@ -98,9 +98,7 @@ def test_a_terminal_shows_one_until_it_is_at_rest(nobody_told):
         with nobody_told.database.transaction() as db:
             db.execute(text("UPDATE sagas SET state = 'compensating' WHERE id = :id"), {"id": asked.saga})
             db.execute(
-                text(
-                    "UPDATE sagas SET state = 'compensated', next_at = NULL, ended_at = saga_now() WHERE id = :id"
-                ),
+                text("UPDATE sagas SET state = 'compensated', next_at = NULL, ended_at = saga_now() WHERE id = :id"),
                 {"id": asked.saga},
             )
             db.execute(_EVENT, {"id": asked.saga, "event": "saga_compensated"})
