@@ -29,7 +29,7 @@ _NEWEST = "SELECT id, name, state FROM sagas ORDER BY created_at DESC, id DESC L
 _FROM = "SELECT id, name, state FROM sagas WHERE id BETWEEN CAST(:first AS uuid) AND CAST(:last AS uuid) LIMIT :most"
 
 _OPEN = """
-    SELECT c.id, c.saga_id, g.name, c.step FROM review_cases c JOIN sagas g ON g.id = c.saga_id
+    SELECT c.id, c.saga_id, (SELECT name FROM sagas WHERE id = c.saga_id) AS name, c.step FROM review_cases c
     WHERE c.closed_at IS NULL ORDER BY c.urgent_at NULLS LAST, c.opened_at LIMIT :most
 """
 

@@ -11,6 +11,7 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    VIOLATED = 2
     STRANDED = 3
     UNDONE = 4
     ASKED = 5
@@ -19,7 +20,7 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.DONE: "Done. `watch ID`: the saga is completed. `watch` and `review` end with it on Ctrl-C, too.",
-    Exit.FAILED: "It failed; one line on standard error says why, and what to do.",
+    Exit.FAILED: "It failed; one line on standard error says why, and what to do. `demo`: something is out of order.",
     Exit.USAGE: "It was typed wrong, and nothing was done. `invariants`: rows break an invariant.",
     Exit.STRANDED: "`check`: the code in hand could not finish some sagas.",
     Exit.UNDONE: "`watch ID`: the saga was undone.",

@@ -8,11 +8,9 @@ import click
 
 from sagajobs.booking import invariants as booking
 from sagajobs.cli.application import ready_database
+from sagajobs.cli.exits import Exit
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json, print_table
-
-VIOLATED = 2
-"""Exit status if a row breaks an invariant."""
 
 
 @click.command(epilog=examples("sagajobs invariants", "sagajobs invariants --json"))
@@ -51,4 +49,4 @@ def invariants(*, as_json: bool) -> None:
             styles=["bold red" if violation.rows else "" for violation in found],
         )
     if any(violation.rows for violation in found):
-        sys.exit(VIOLATED)
+        sys.exit(Exit.VIOLATED)

@@ -38,9 +38,11 @@ _BACKLOG = text("""
 """)
 
 _OLDEST = text("""
+    WITH unfinished AS MATERIALIZED (SELECT id, name, state, created_at FROM sagas WHERE next_at IS NOT NULL)
     SELECT id, name, state, extract(epoch FROM saga_now() - created_at)::float AS age
-    FROM sagas WHERE next_at IS NOT NULL ORDER BY created_at LIMIT 1
+    FROM unfinished ORDER BY created_at LIMIT 1
 """)
+"""Materialized, as the database would else walk all sagas from the oldest on until it meets an unfinished one."""
 
 _CALLS = text("""
     SELECT count(*) FROM sagas g JOIN saga_steps s ON s.saga_id = g.id
