@@ -18,3 +18,7 @@ def main() -> None:
         done = sagajobs(*path, "--help")
         told[" ".join(path)] = [done.status, done.out, done.err]
     click.echo(json.dumps({"told": told, "loaded": "sagajobs.root" in sys.modules}))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -32,12 +36,15 @@ def test_every_command_says_what_it_does_shows_how_and_speaks_json():
             assert not isinstance(one, click.Option) or one.help, (path, one.name)
 
 
-def test_help_needs_no_right_setting_and_no_server(shell):
-    wrong = shell.with_env(SAGAJOBS_STALL_AFTER="soon", SAGAJOBS_NONSENSE="1")
-    done = wrong._born("tests.cli.helps:main", "helps", cwd=None)
-    assert done.status == 0, done.err
-    assert not done.json["loaded"], "nothing was read, nothing started"
-    told = done.json["told"]
+def test_help_needs_no_right_setting_and_no_server(tmp_path):
+    home = tmp_path / "home"
+    wrong = {"SAGAJOBS_STALL_AFTER": "soon", "SAGAJOBS_NONSENSE": "1", "SAGAJOBS_HOME": str(home)}
+    asked = [sys.executable, "-m", "tests.cli.helps"]
+    done = subprocess.run(asked, env={**os.environ, **wrong}, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    assert not said["loaded"], "nothing was read"
+    assert not home.exists(), "nothing was started"
+    told = said["told"]
     assert set(told) >= {" ".join(path) for path in LEAVES}
     for path, (status, out, err) in told.items():
         assert (status, err) == (0, ""), path

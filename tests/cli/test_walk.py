@@ -74,6 +74,19 @@ def test_somebody_goes_back_loses_a_race_and_quits(nobody_told):
     assert open_cases(nobody_told) == {second.case}
 
 
+def test_what_cannot_be_done_is_told_and_asked_anew(nobody_told, calcom_simulator):
+    case = ask(nobody_told, step="book_calcom")
+    with at_terminal("sagas", "review") as walk:
+        walk.says("resolve --done REFERENCE:", "retry, done, undone, abandon, next, back, private, quit [next]: ")
+        walk.type("done")
+        walk.says("reference outside")
+        walk.type("nobody")
+        walk.says("nothing was done: Cal.com has no booking nobody", "1 of 1", "[next]: ")
+        walk.type("q")
+        assert walk.ends() == 0
+    assert open_cases(nobody_told) == {case.case}
+
+
 def test_many_are_settled_once_that_is_confirmed_and_until_somebody_ends_it(nobody_told):
     cases = [ask(nobody_told, hours=hours) for hours in (1, 2, 3)]
     with at_terminal("sagas", "retry", "--cause", "ConnectTimeout", "--why", "x", "--rate", "1/h") as many:

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import text
 
 _SAGA = text("""
-    INSERT INTO sagas (id, name, version, definition, state, input)
-    VALUES (:id, 'appointment_creation', 1, :definition, 'manual_review_required', CAST(:input AS jsonb))
+    INSERT INTO sagas (id, name, version, definition, state, stage, input)
+    VALUES (:id, 'appointment_creation', 1, :definition, 'manual_review_required', :stage, CAST(:input AS jsonb))
 """)
 
 _STEP = text("""
-    INSERT INTO saga_steps (saga_id, name, position, stage, external, state, attempts, error)
-    VALUES (:id, :name, :position, :position, :external, :state, :attempts, CAST(:error AS jsonb))
+    INSERT INTO saga_steps (saga_id, name, position, stage, external, state, attempts, output, error)
+    VALUES (:id, :name, :position, :position, :external, :state, 1, CAST(:output AS jsonb), CAST(:error AS jsonb))
 """)
 
 _EVENT = text("INSERT INTO saga_events (saga_id, event, step) VALUES (:id, :event, :step)")
@@ -37,11 +37,19 @@ class Asked(NamedTuple):
     saga: str
 
 
-def ask(engine, *, cause: str = "sagajobs.calcom.errors.CalcomUnavailable", hours: int = 24, ago: float = 0.0) -> Asked:
-    """Record a booking whose first step has failed, so that a person is asked.
+def ask(
+    engine,
+    *,
+    step: str = "create_customer",
+    cause: str = "sagajobs.calcom.errors.CalcomUnavailable",
+    hours: int = 24,
+    ago: float = 0.0,
+) -> Asked:
+    """Record a booking of which a step has failed, so that a person is asked.
 
     Args:
         engine: in whose database.
+        step: which one; those before it are done, and came to an appointment that there is not.
         cause: the error's class; its message, which quotes a customer, ends with `ConnectTimeout`.
         hours: from now, when the appointment begins.
         ago: seconds for which somebody has been asked.
@@ -52,20 +60,24 @@ def ask(engine, *, cause: str = "sagajobs.calcom.errors.CalcomUnavailable", hour
     customer = {"name": "Mia Secret", "email": "mia.secret@example.org", "time_zone": "UTC"}
     wanted = {"customer": customer, "event_type_id": 1, "start": start.isoformat(), "duration_minutes": 30}
     definition = AppointmentCreationSaga.definition
-    first = definition.steps[0].name
-    error = {"step": first, "class": cause, "message": "for mia.secret: no connection, ConnectTimeout", "attempt": 1}
+    failed = definition.names.index(step)
+    error = {"step": step, "class": cause, "message": "for mia.secret: no connection, ConnectTimeout", "attempt": 1}
     with engine.database.transaction() as db:
-        db.execute(_SAGA, {"id": saga_id, "definition": definition.traits, "input": json.dumps(wanted)})
-        for position, step in enumerate(definition.steps):
-            failed = step.name == first
-            values = {"state": "failed" if failed else "waiting", "error": json.dumps(error) if failed else None}
-            about = {"name": step.name, "position": position, "external": step.external, "attempts": int(failed)}
-            db.execute(_STEP, {"id": saga_id, **about, **values})
-        for event, step in (("saga_created", None), ("step_failed", first), ("review_required", first)):
-            db.execute(_EVENT, {"id": saga_id, "event": event, "step": step})
+        about = {"definition": definition.traits, "stage": failed, "input": json.dumps(wanted)}
+        db.execute(_SAGA, {"id": saga_id, **about})
+        for position, one in enumerate(definition.steps):
+            values = {
+                "state": "done" if position < failed else "failed" if position == failed else "waiting",
+                "output": json.dumps({"customer_id": 1, "appointment_id": 1}) if position < failed else None,
+                "error": json.dumps(error) if position == failed else None,
+            }
+            place = {"name": one.name, "position": position, "external": one.external}
+            db.execute(_STEP, {"id": saga_id, **place, **values})
+        for event, about_step in (("saga_created", None), ("step_failed", step), ("review_required", step)):
+            db.execute(_EVENT, {"id": saga_id, "event": event, "step": about_step})
         evidence = json.dumps({"error": error})
         number = db.execute(
-            _CASE, {"id": saga_id, "step": first, "evidence": evidence, "start": start, "ago": ago}
+            _CASE, {"id": saga_id, "step": step, "evidence": evidence, "start": start, "ago": ago}
         ).scalar_one()
     return Asked(number, saga_id)
 
