@@ -6,6 +6,7 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs.cli import application
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json, print_table
 from sagajobs.desk.wording import moment
 from sagajobs.errors import ConfigurationError
@@ -13,7 +14,7 @@ from sagajobs.runtime.settings import SettingRow, Settings, variable_of
 from sagajobs.saga.switches import Turned
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs settings", "sagajobs settings --json"))
 @json_option
 def settings(*, as_json: bool) -> None:
     """List every setting with its value, where that comes from, and its meaning; secrets are not shown.

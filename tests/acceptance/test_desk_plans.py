@@ -10,7 +10,12 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import event, text
 
+from sagajobs.cli import completing
+from sagajobs.desk import queries
+from sagajobs.desk.statistics import statistics
+from sagajobs.desk.watching import AllEvents, EventsOfOne
 from sagajobs.flower import looking
+from sagajobs.saga.cases import Sieve
 from tests.support.fixtures import TABLES
 from tests.support.plans import DUE, FINISHED, GROWING, fill, plan_of
 
@@ -76,6 +81,27 @@ def test_so_do_one_saga_the_queue_and_health(filled):
         looking.queue(filled)
         looking.how_all_stands(filled, circuit=None, quota=None)
     assert len(statements) > 10
+    assert_frugal(filled, statements)
+
+
+def test_so_do_what_is_counted_watched_chosen_and_completed(filled):
+    """A day's ends are among what is shown: of 20,000 over 80 days, 250."""
+    with filled.database.reading() as connection:
+        one = connection.execute(text("SELECT saga_id FROM saga_events LIMIT 1")).scalar_one()
+    with asked(filled.database.engine) as statements, filled.database.reading() as connection:
+        statistics(connection)
+        queries.at_work(connection, limit=50)
+        events = AllEvents(connection)
+        events._last -= 20  # what has happened since the last look, and what was passed over
+        events._missing = dict.fromkeys(range(1, 10), 0.0)
+        events.look(connection)
+        EventsOfOne(one).look(connection)
+        filled.review.cases(50, Sieve(name="appointment_creation", step="step_0", cause="X", older_than=60.0))
+        for statement in (completing._NEWEST, completing._OPEN, completing._KINDS, completing._CAUSES):
+            connection.execute(text(statement), {"most": 30})
+        prefix = {"first": "00000000-0000-0000-0000-000000000000", "last": "00ffffff-ffff-ffff-ffff-ffffffffffff"}
+        connection.execute(text(completing._FROM), {"most": 30, **prefix})
+    assert len(statements) > 12
     assert_frugal(filled, statements)
 
 
