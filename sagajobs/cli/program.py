@@ -15,6 +15,7 @@ from sagajobs.cli.groups import LazyGroup
         "sagas": "sagajobs.cli.sagas:sagas",
         "invariants": "sagajobs.cli.invariants:invariants",
         "check": "sagajobs.cli.check:check",
+        "ready": "sagajobs.cli.ready:ready",
         "sweep": "sagajobs.cli.sweep:sweep",
         "webhooks": "sagajobs.cli.webhooks:webhooks",
         "purge": "sagajobs.cli.purge:purge",
