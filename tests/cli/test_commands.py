@@ -10,7 +10,7 @@ import subprocess
 
 import requests
 
-COMMANDS = ["demo", "up", "sagas", "invariants", "check", "sweep", "purge", "settings", "db", "simulator"]
+COMMANDS = ["demo", "up", "sagas", "invariants", "check", "ready", "sweep", "purge", "settings", "db", "simulator"]
 
 
 def test_help_needs_no_right_setting_and_no_server(shell):
