@@ -23,6 +23,7 @@ WORKDIR /app
 COPY celeryconfig.py deploy/flowerconfig.py ./
 # The compiled files are in the image, and a read-only system takes no others.
 ENV PATH=/opt/sagajobs/bin:$PATH \
+    HOME=/app \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001

@@ -44,6 +44,9 @@ _KINDS = {"float_parsing": "a number", "int_parsing": "a whole number", "bool_pa
 _PREFIX = r"[A-Za-z0-9._-]{0,50}"
 """Of a queue's prefix: what RabbitMQ takes in a name (255 bytes), and no character that Redis or a shell reads."""
 
+_SYSTEM_HOME = Path("/var/lib/sagajobs")
+"""Root's home folder, and that of an account which has none of its own."""
+
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -85,8 +88,11 @@ def _absolute(value: Path) -> Path:
 
 def _default_home() -> Path:
     if os.geteuid() == 0:
-        return Path("/var/lib/sagajobs")
-    return platformdirs.user_state_path("sagajobs")
+        return _SYSTEM_HOME
+    try:
+        return platformdirs.user_state_path("sagajobs")
+    except RuntimeError:  # no home: a container may run as a number that has no account
+        return _SYSTEM_HOME
 
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -264,3 +264,11 @@ def test_a_login_is_a_name_and_a_password(load):
             ConfigurationError, match=r"SAGAJOBS_FLOWER_LOGIN: is no login; write it like NAME:PASSWORD"
         ):
             load(FLOWER_LOGIN=wrong)
+
+
+def test_a_number_without_an_account_has_a_home(load, monkeypatch):
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for call in ("getuid", "geteuid"):
+        monkeypatch.setattr(os, call, lambda: 2_000_000_001)
+    assert str(load().home) == "/var/lib/sagajobs"
