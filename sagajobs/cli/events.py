@@ -5,18 +5,19 @@ from __future__ import annotations
 import click
 
 from sagajobs.cli.application import bus, engine, ready_database, saga_events
+from sagajobs.cli.help import examples
 from sagajobs.cli.operator import who_option
 from sagajobs.cli.output import echo, json_option, print_json
 from sagajobs.cli.switch import turn, why_option
 from sagajobs.saga.outbox import waiting
 
 
-@click.group()
+@click.group(epilog=examples("sagajobs events status", 'sagajobs events on --why "the reports need them"'))
 def events() -> None:
     """Tell other programs what becomes of sagas, as CloudEvents on the broker."""
 
 
-@events.command()
+@events.command(epilog=examples("sagajobs events status", "sagajobs events status --json"))
 @json_option
 def status(*, as_json: bool) -> None:
     """Say whether events are kept for others, how many wait in the outbox, and how many in each subscription."""
@@ -45,7 +46,7 @@ def status(*, as_json: bool) -> None:
         echo("nobody subscribes")
 
 
-@events.command("on")
+@events.command("on", epilog=examples('sagajobs events on --why "the reports need them"'))
 @who_option
 @why_option
 @json_option
@@ -54,7 +55,7 @@ def turn_on(*, who: str | None, why: str, as_json: bool) -> None:
     turn(saga_events(), value=True, who=who, why=why, as_json=as_json)
 
 
-@events.command("off")
+@events.command("off", epilog=examples('sagajobs events off --why "no reports any more"'))
 @who_option
 @why_option
 @json_option
@@ -63,7 +64,9 @@ def turn_off(*, who: str | None, why: str, as_json: bool) -> None:
     turn(saga_events(), value=False, who=who, why=why, as_json=as_json)
 
 
-@events.command()
+@events.command(
+    epilog=examples("sagajobs events subscribe reports", "sagajobs events subscribe failures --pattern '*.step_failed'")
+)
 @click.argument("name")
 @click.option("--pattern", default="#", show_default=True, help="Which: SAGA.EVENT, * for any, # for all.")
 @json_option
@@ -76,7 +79,7 @@ def subscribe(*, name: str, pattern: str, as_json: bool) -> None:
     echo(f"subscription {name} keeps events from now on")
 
 
-@events.command()
+@events.command(epilog=examples("sagajobs events unsubscribe reports"))
 @click.argument("name")
 @json_option
 def unsubscribe(*, name: str, as_json: bool) -> None:

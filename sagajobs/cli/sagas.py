@@ -32,6 +32,7 @@ OF_THE_WHOLE = {
     "up": "sagajobs.cli.up:up",
     "invariants": "sagajobs.cli.invariants:invariants",
     "check": "sagajobs.cli.check:check",
+    "ready": "sagajobs.cli.ready:ready",
     "sweep": "sagajobs.cli.sweep:sweep",
     "events": "sagajobs.cli.events:events",
     "webhooks": "sagajobs.cli.webhooks:webhooks",

@@ -25,6 +25,7 @@ def test_an_operator_turns_events_on_sees_what_waits_and_ends_a_subscription(she
     assert ended.out == f"subscription reports is ended; {kept} events that nobody had taken are gone with it\n"
     off = shell.sagajobs("events", "off", "--why", "no reports any more", "--json").json
     assert (off["switch"], off["value"]) == ("saga.events", False)
+    sql("DELETE FROM switches")
 
 
 def test_what_makes_no_sense_is_one_line(shell):
