@@ -12,8 +12,8 @@ from sagajobs.cli.exits import MEANINGS
 
 DOCS = Path(__file__).parent.parent / "docs"
 
-DRAWN = ("appointment_creation", "appointment_sync", "composite_booking")
-"""The sagas whose pictures docs/design.md shows."""
+DRAWN = ("appointment_creation", "appointment_sync", "composite_booking", "appointment_follow")
+"""The sagas whose pictures docs/how-a-saga-works.md and docs/design.md show."""
 
 _HEAD = """# The command line
 

@@ -254,7 +254,7 @@ class CompositeBookingSaga(BookingSaga):
 
         Args:
             customer: a `Customer`, or a mapping that makes one.
-            segments: 2 to 10 `Slot`s, or mappings that make them.
+            segments: 2 to 10 times a `Slot`, or a mapping that makes one.
             idempotency_key: as for `Saga.enqueue`.
             session: likewise.
 
@@ -280,7 +280,7 @@ class CompositeBookingSaga(BookingSaga):
 
         Args:
             customer: a `Customer`, or a mapping that makes one.
-            segments: 2 to 10 `Slot`s, or mappings that make them.
+            segments: 2 to 10 times a `Slot`, or a mapping that makes one.
             idempotency_key: as for `Saga.run`.
             patience: likewise, seconds.
 

@@ -83,7 +83,7 @@ class BookingFacade:
 
         Args:
             customer: a `Customer`, or a mapping that makes one.
-            segments: 2 to 10 `Slot`s, or mappings that make them.
+            segments: 2 to 10 times a `Slot`, or a mapping that makes one.
 
         Raises:
             InvalidInput: it makes no sense; nothing was written.

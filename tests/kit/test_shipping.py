@@ -1,4 +1,4 @@
-"""docs/testing.md does what it says: its example, run as by somebody who has nothing but the package."""
+"""docs/testing.md does what it says: the example of the documents, tried as by somebody who has but the package."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ import pytest
 
 from sagajobs import testing
 
-DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
-SAGA, TEST = re.findall(r"^```python\n(.*?)^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parent.parent.parent / "docs"
+DOCUMENT = (DOCS / "testing.md").read_text(encoding="utf-8")
+
+
+def _first_block(page: str) -> str:
+    return re.search(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[1]
+
+
+SAGA, TEST = _first_block("writing-a-saga.md"), _first_block("testing.md")
 
 
 @pytest.fixture
