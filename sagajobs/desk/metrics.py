@@ -7,9 +7,8 @@ Flower can read them.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -74,46 +73,31 @@ _WAITING = text("""
     FROM saga_locks WHERE NOT held
 """)
 
-_log = logging.getLogger(__name__)
 
-
-def exposition(
-    read: Callable[[], Iterable[Metric]],
-    *,
-    workers: int | None = None,
-) -> bytes:
-    """Return what is told, in Prometheus' text format; that the database is away is told, too.
+def exposition(found: Iterable[Metric] | None, *, workers: int | None = None) -> bytes:
+    """Return what is told, in Prometheus' text format.
 
     Args:
-        read: returns the metrics, as `read` of this module does.
+        found: what `read` has found, None if the database did not answer: that is then what is told.
         workers: Celery workers that have been heard of lately, None if nobody listens.
     """
+    told = [_gauge("saga_database_up", "1 if the database has answered this scrape, else 0", found is not None)]
+    if workers is not None:
+        told.append(_gauge("saga_workers", "Celery workers that Flower has heard of lately", workers))
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Told(read, workers))
+    registry.register(_Told([*told, *(found or ())]))
     return generate_latest(registry)
 
 
 class _Told(Collector):
-    """What is told once."""
+    """Metrics as the library takes them."""
 
-    def __init__(self, read: Callable[[], Iterable[Metric]], workers: int | None) -> None:
-        self._read = read
-        self._workers = workers
+    def __init__(self, told: Iterable[Metric]) -> None:
+        self._told = told
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterable[Metric]:
         """Return each metric; see prometheus_client."""
-        began = time.monotonic()
-        try:
-            found = list(self._read())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rest of what Flower knows must be told
-            # Only the class: the text may quote an address.
-            _log.warning("nothing is told of sagas: the database does not answer (%s)", type(error).__name__)
-            found = []
-        yield _gauge("saga_database_up", "1 if the database has answered this scrape, else 0", bool(found))
-        yield _gauge("saga_scrape_seconds", "Seconds that database and Redis took for it", time.monotonic() - began)
-        if self._workers is not None:
-            yield _gauge("saga_workers", "Celery workers that Flower has heard of lately", self._workers)
-        yield from found
+        return self._told
 
 
 def read(engine: Engine, *, circuit: Circuit | None, quota: Quota | None) -> list[Metric]:
@@ -128,11 +112,12 @@ def read(engine: Engine, *, circuit: Circuit | None, quota: Quota | None) -> lis
     Raises:
         DBAPIError: the database is away.
     """
+    began = time.monotonic()
     with engine.database.reading() as connection:
         figures = totals(connection)
         whole = health(connection, engine, circuit=circuit, quota=quota)
         kinds = sorted({*engine.kinds, ORCHESTRATED, *(figure.saga for figure in figures)})
-        return [
+        found = [
             *_counters(figures, kinds),
             *_backlog(connection, kinds),
             *_cases(connection, kinds),
@@ -140,6 +125,10 @@ def read(engine: Engine, *, circuit: Circuit | None, quota: Quota | None) -> lis
             *_sweeps(whole),
             *_calcom(whole),
         ]
+    took = _gauge(
+        "saga_scrape_seconds", "Seconds that database and Redis took for this scrape", time.monotonic() - began
+    )
+    return [*found, took]
 
 
 def _counters(figures: Iterable[Total], kinds: Iterable[str]) -> Iterator[Metric]:
@@ -267,11 +256,11 @@ def _calcom(whole: Health) -> Iterator[Metric]:
             left.add_metric([str(priority)], calls)
         yield left
         yield _gauge("saga_calcom_quota_limit", "Calls a minute that Cal.com takes", whole.quota.per_minute)
-        yield _gauge("saga_calcom_blocked_seconds", "For which Cal.com refuses all calls, or 0", whole.quota.blocked_for)
-    if whole.drained_in is not None:
         yield _gauge(
-            "saga_calcom_drain_seconds", "Until the quota has let the calls to come through", whole.drained_in
+            "saga_calcom_blocked_seconds", "For which Cal.com refuses all calls, or 0", whole.quota.blocked_for
         )
+    if whole.drained_in is not None:
+        yield _gauge("saga_calcom_drain_seconds", "Until the quota has let the calls to come through", whole.drained_in)
 
 
 def _gauge(name: str, what: str, value: Any) -> Metric:

@@ -1,11 +1,11 @@
 """Locks: what a saga works on is its own until it has ended (SPEC G6).
 
 A lock is a row, not a transaction's: it is held across steps, workers and restarts. Both functions below are SQL
-functions (migrations 0002, 0005), because each of their statements must see what was committed before it: a single statement
-would decide from a snapshot older than the turn that it has waited for. They take turns per resource, behind an
-advisory lock, in the order of the resources' names, so that nobody waits for another one in a circle; the unique index
-on what is held lets nobody be the second. Nothing expires, as that could let two in: a holder whose saga has ended does
-not count, and one whose worker has died is brought to its end by the sweep.
+functions (migrations 0002, 0005), because each of their statements must see what was committed before it: a single
+statement would decide from a snapshot older than the turn that it has waited for. They take turns per resource, behind
+an advisory lock, in the order of the resources' names, so that nobody waits for another one in a circle; the unique
+index on what is held lets nobody be the second. Nothing expires, as that could let two in: a holder whose saga has
+ended does not count, and one whose worker has died is brought to its end by the sweep.
 
 Whoever lets go hands the lock to the first in line, in the same transaction, and tells him after the commit. Should
 that word be lost, he looks again by himself every `LOOK_AGAIN` seconds. That he had to wait, and for how long, is a

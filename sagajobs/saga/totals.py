@@ -130,8 +130,8 @@ _MEASURED = f"""
             CAST(sum(n) AS bigint) AS n, coalesce(sum(ms), 0) AS total
         FROM measured GROUP BY 1, 2, 3, 4
     )
-"""
-"""What the sagas in `chosen` come to, by kind, measure, label and bucket; what is only counted is in the last bucket."""
+"""  # noqa: S608 - no value in it
+"""What the sagas in `chosen` come to, by kind, measure, label and bucket; what is only counted is in the last one."""
 
 ADD = text(f"""
     WITH taken AS (
@@ -201,7 +201,7 @@ def add_up(database: Database, *, batch: int = BATCH, budget: float | None = Non
     total = 0
     while True:
         with database.transaction() as connection:
-            taken = connection.execute(ADD, {"batch": batch, "bounds": list(BOUNDS)}).scalar_one()
+            taken: int = connection.execute(ADD, {"batch": batch, "bounds": list(BOUNDS)}).scalar_one()
         total += taken
         if taken < batch or (budget is not None and time.monotonic() - began > budget):
             return total
