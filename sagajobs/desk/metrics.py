@@ -19,8 +19,9 @@ from sqlalchemy import Connection, text
 from sagajobs.calcom.circuit import Circuit, CircuitState
 from sagajobs.calcom.quota import Quota
 from sagajobs.desk.health import OVERDUE, Health, health
-from sagajobs.saga import Engine
+from sagajobs.saga import Engine, SagaState
 from sagajobs.saga.statements import URGENT_BEFORE
+from sagajobs.saga.states import ENDED
 from sagajobs.saga.totals import BOUNDS, ORCHESTRATED, SAGA, UNFINISHED, Total, totals
 
 UNANSWERED = 3
@@ -48,6 +49,8 @@ REASONS = frozenset(
 """Why the engine asks a person: the values of a label, so that nothing else becomes one."""
 
 _ENDS = ("completed", "compensated", "abandoned")
+
+_STANDING = tuple(str(state) for state in SagaState if state not in ENDED)
 
 _BACKLOG = text(f"""
     SELECT {SAGA} AS saga, g.state, count(*) AS sagas,
@@ -187,10 +190,13 @@ def _backlog(connection: Connection, kinds: Iterable[str]) -> Iterator[Metric]:
     oldest = _gauges("saga_oldest_unfinished_seconds", "Age of the oldest saga that should be going on, or 0", "saga")
     limits = {"overdue": OVERDUE, "unanswered": UNANSWERED}
     sums: dict[str, list[float]] = {saga: [0, 0, 0.0] for saga in kinds}
+    standing = {(saga, state): 0 for saga in kinds for state in _STANDING}
     for row in connection.execute(_BACKLOG, limits):
-        backlog.add_metric([row.saga, row.state], row.sagas)
+        standing[row.saga, row.state] = row.sagas
         late, alone, age = sums.get(row.saga, [0, 0, 0.0])
         sums[row.saga] = [late + row.overdue, alone + row.unanswered, max(age, row.age or 0.0)]
+    for key, number in standing.items():
+        backlog.add_metric(list(key), number)
     for saga, (late, alone, age) in sums.items():
         overdue.add_metric([saga], late)
         unanswered.add_metric([saga], alone)
