@@ -85,6 +85,10 @@ def _words(events: tuple[Lifecycle, ...]) -> str:
 
 _CHOSEN = f"SELECT g.id, {SAGA} AS saga, g.state, coalesce(g.paused_from, g.state) AS meant, g.created_at, g.ended_at"
 
+_ITS_SAGA = "LATERAL (SELECT * FROM sagas WHERE id = u.saga_id LIMIT 1) g"
+"""Looked up one by one: of a table that is emptied all the time the database does not know how many there are, and where
+it takes them for many, it reads all sagas there are."""
+
 _MEASURED = f"""
     told AS (
         SELECT chosen.*, e.* FROM chosen CROSS JOIN LATERAL (
@@ -139,7 +143,7 @@ ADD = text(f"""
             SELECT id FROM saga_uncounted ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED)
         RETURNING saga_id
     ), chosen AS (
-        {_CHOSEN} FROM taken JOIN sagas g ON g.id = taken.saga_id
+        {_CHOSEN} FROM taken u, {_ITS_SAGA}
     ), {_MEASURED}, added AS (
         INSERT INTO saga_totals AS t (saga, measure, label, upto, n, total)
         SELECT saga, measure, label, upto, n, total FROM counted ORDER BY 1, 2, 3, 4
@@ -154,8 +158,7 @@ TOTALS = text(f"""
     WITH chosen AS (
         {_CHOSEN} FROM sagas g WHERE {UNFINISHED} AND g.state <> 'pending'
         UNION ALL
-        {_CHOSEN} FROM (SELECT saga_id FROM saga_uncounted ORDER BY id LIMIT {READ_AT_ONCE}) u
-            JOIN sagas g ON g.id = u.saga_id
+        {_CHOSEN} FROM (SELECT saga_id FROM saga_uncounted ORDER BY id LIMIT {READ_AT_ONCE}) u, {_ITS_SAGA}
     ), {_MEASURED}
     SELECT saga, measure, label, upto, CAST(sum(n) AS bigint) AS n, sum(total) AS total FROM (
         SELECT saga, measure, label, upto, n, total FROM saga_totals
