@@ -47,7 +47,7 @@ for a person, hours. 100 is the seed's own limit for the wait for a lock."""
 BATCH = 1000
 """Sagas added up in one transaction: some ten lines of history each."""
 
-READ_AT_ONCE = 20_000
+READ_AT_ONCE = 5_000
 """Ended sagas, those that have waited longest to be added up, that a reader adds up himself. With no sweep for hours
 there are more; the counters then stand still, as those that come later are left out, and do not fall."""
 
@@ -86,8 +86,8 @@ def _words(events: tuple[Lifecycle, ...]) -> str:
 _CHOSEN = f"SELECT g.id, {SAGA} AS saga, g.state, coalesce(g.paused_from, g.state) AS meant, g.created_at, g.ended_at"
 
 _ITS_SAGA = "LATERAL (SELECT * FROM sagas WHERE id = u.saga_id LIMIT 1) g"
-"""Looked up one by one: of a table that is emptied all the time the database does not know how many there are, and where
-it takes them for many, it reads all sagas there are."""
+"""Looked up one by one: of a table that is emptied all the time the database does not know how many rows there are, and
+where it takes them for many, it reads all sagas there are."""
 
 _MEASURED = f"""
     told AS (

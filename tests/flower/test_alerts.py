@@ -44,6 +44,9 @@ WELL = 11
 
 ALERTS = set(re.findall(r"^ +- alert: (\w+)$", RULES.read_text(encoding="utf-8"), re.MULTILINE))
 
+ASKED = set(re.findall(r"saga_\w+", RULES.read_text(encoding="utf-8")))
+"""What the rules ask for: promtool is not shown the rest."""
+
 
 class Stage:
     """The real parts, and what can be done to them."""
@@ -309,6 +312,7 @@ def _samples(told: str) -> dict[str, str]:
 
 def _case(cause: str, before: str, after: str, minutes: int, alerts: set[str]) -> dict:
     was, then = _samples(before), _samples(after)
+    asked = [name for name in was | then if name.partition("{")[0] in ASKED]
     firing = 'group by (alertname) (ALERTS{alertstate="firing"})'
     series = [
         {
@@ -319,7 +323,7 @@ def _case(cause: str, before: str, after: str, minutes: int, alerts: set[str]) -
                 + ([then[name]] * (minutes + 1) if name in then else ["stale"] + ["_"] * minutes)
             ),
         }
-        for name in was | then
+        for name in asked
     ]
     return {
         "name": cause,

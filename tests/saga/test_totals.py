@@ -56,6 +56,19 @@ def test_each_kind_of_history_counts_as_what_it_is(app_engine):
     assert after == before | {("lock_wait_ms", ""): before["lock_wait_ms", ""] + 1}
 
 
+def test_a_saga_counts_as_failed_once_it_has_turned_round(app_engine):
+    handle = record(Scripted, {"script": {"call": ["permanent"]}})
+    for name in ("first", "call"):
+        app_engine.executor.forward(Scripted, Scripted.definition.step(name), handle.id)
+    assert handle.status() == "compensating"
+    assert counts(app_engine) == {("failed", ""): 1}
+    handle.pause(who="Ann", why="to see")
+    assert counts(app_engine) == {("failed", ""): 1}
+    handle.resume(who="Ann", why="seen")
+    app_engine.drive(Scripted, handle.id)
+    assert (handle.status(), counts(app_engine)["failed", ""]) == ("compensated", 1)
+
+
 def test_orchestrated_sagas_are_one_kind(app_engine):
     def fail() -> None:
         raise ValueError
@@ -80,7 +93,9 @@ def test_orchestrated_sagas_are_one_kind(app_engine):
 
 
 def test_times_are_those_of_start_turning_round_and_end(app_engine):
-    done = carried_out(app_engine, last=["bug"])
+    done = carried_out(app_engine, last=["bug"], cancel=["permanent", "ok"])
+    app_engine.review.retry(app_engine.review.of(done.id).number, who="Ann", why="it should work now")
+    app_engine.drive(Scripted, done.id)
     change(app_engine, "UPDATE sagas SET created_at = ended_at - interval '90 s', ended_at = ended_at WHERE true")
     with app_engine.database.transaction() as connection:
         connection.execute(text("ALTER TABLE saga_events DISABLE TRIGGER saga_history_stands"))
