@@ -86,7 +86,7 @@ def test_bookings_are_told_of_by_kind_and_nobody_is_named(app_engine, db, bookin
     }
     buckets = [value for key, value in told.items() if key[:3] == ("saga_execution_time_ms_bucket", kind, "completed")]
     assert buckets == sorted(buckets)
-    assert (buckets[0], buckets[-1]) == (0, 3)
+    assert buckets[-1] == 3
     assert told["saga_execution_time_ms_sum", kind, "completed"] > 0
     assert (told["saga_workers",], told["saga_database_up",], told["saga_redis_up",]) == (2, 1, 1)
     private = ("Private", "secret.example", "Secret note", saga(db).id)
