@@ -60,7 +60,9 @@ def names(told) -> set[str]:
     return {re.sub("_(bucket|sum|count)$", "", name) for name, *_ in told}
 
 
-def test_bookings_are_told_of_by_kind_and_nobody_is_named(app_engine, db, booking, simulator, scrape):
+def test_bookings_are_told_of_by_kind_and_nobody_is_named(
+    app_engine, db, booking, simulator, scrape, impatient_creation
+):
     for sweep in app_engine.sweeps.values():
         run(app_engine, sweep)
     before = scrape()
