@@ -19,7 +19,7 @@ CHAOS_BROKER ?=
 # Set, it has each of the hundreds of processes that the tests start compile all of this again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo up browser promtool test screenshots test-servers mutants chaos bench check audit format clean
+.PHONY: help install demo up browser promtool test screenshots reference test-servers mutants chaos bench check audit format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ bench: install ## Measure what benchmarks/ measures, each a table (sweeps, quota
 
 screenshots: browser ## Make docs/images anew
 	SCREENSHOTS=docs/images $(BIN)/pytest -q tests/flower/test_browser.py
+
+reference: install ## Make docs/cli.md and the pictures of the booking sagas anew
+	$(BIN)/python -m tests.reference
 
 check: install ## Lint, types, import rules
 	$(BIN)/ruff check

@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 from sagajobs.cli.application import engine, load_kinds, ready_database
+from sagajobs.cli.exits import Exit
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_table
 from sagajobs.saga import inflight
 from sagajobs.saga.inflight import Held, Stranded
-
-STRANDED = 3
-"""Exit status if the code in hand could not finish a saga: not an error's 1, nor 2, which a mistyped option gives."""
 
 WHAT_TO_DO = (
     "Do not deploy this yet: register the former class as well (`former=`), give the changed saga a name of its own, "
@@ -21,7 +20,7 @@ WHAT_TO_DO = (
 )
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs check --in-flight"))
 @click.option("--in-flight", is_flag=True, required=True, help="Hold every saga that has not ended against this code.")
 @json_option
 def check(*, in_flight: bool, as_json: bool) -> None:
@@ -39,7 +38,7 @@ def check(*, in_flight: bool, as_json: bool) -> None:
     else:
         _show(held)
     if held.stranded:
-        sys.exit(STRANDED)
+        sys.exit(Exit.STRANDED)
 
 
 def _document(one: Stranded) -> dict[str, Any]:

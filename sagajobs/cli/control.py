@@ -6,15 +6,17 @@ from typing import Any
 
 import click
 
+from sagajobs.cli import completing
 from sagajobs.cli.application import engine
+from sagajobs.cli.help import examples
 from sagajobs.cli.operator import acting, print_done, print_prospect, saga_of, signature
 from sagajobs.saga import SagaHandle
 from sagajobs.saga.explain import explain_cancel, explain_pause, explain_resume
 
-_ID = click.argument("given", metavar="ID")
+_ID = click.argument("given", metavar="ID", shell_complete=completing.saga_ids)
 
 
-@click.command()
+@click.command(epilog=examples('sagajobs sagas pause 1f6c2a9e --why "the host is ill"'))
 @_ID
 @acting
 def pause(*, given: str, **options: Any) -> None:
@@ -25,7 +27,11 @@ def pause(*, given: str, **options: Any) -> None:
     _act(given, "pause", **options)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sagajobs sagas resume 1f6c2a9e --dry-run", 'sagajobs sagas resume 1f6c2a9e --why "the host is back"'
+    )
+)
 @_ID
 @acting
 def resume(*, given: str, **options: Any) -> None:
@@ -36,7 +42,11 @@ def resume(*, given: str, **options: Any) -> None:
     _act(given, "resume", **options)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sagajobs sagas cancel 1f6c2a9e --dry-run", 'sagajobs sagas cancel 1f6c2a9e --why "the customer rang"'
+    )
+)
 @_ID
 @acting
 def cancel(*, given: str, **options: Any) -> None:

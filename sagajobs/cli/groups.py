@@ -17,11 +17,15 @@ class LazyGroup(click.Group):
 
     Args:
         commands_at: command name to ``module:attribute``.
+        also_at: likewise, commands of a neighbour that are taken here, too, and not listed.
     """
 
-    def __init__(self, *args: Any, commands_at: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, commands_at: Mapping[str, str], also_at: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._commands_at = dict(commands_at)
+        self._taken_at = {**(also_at or {}), **commands_at}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order in which they are declared: related ones stand together."""
@@ -31,9 +35,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command's module and return the command, None if there is none of that name."""
         del ctx
-        if cmd_name not in self._commands_at:
+        if cmd_name not in self._taken_at:
             return None
-        module, _, attribute = self._commands_at[cmd_name].partition(":")
+        module, _, attribute = self._taken_at[cmd_name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 

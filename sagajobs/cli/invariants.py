@@ -8,13 +8,12 @@ import click
 
 from sagajobs.booking import invariants as booking
 from sagajobs.cli.application import ready_database
+from sagajobs.cli.exits import Exit
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json, print_table
 
-VIOLATED = 2
-"""Exit status if a row breaks an invariant."""
 
-
-@click.command()
+@click.command(epilog=examples("sagajobs invariants", "sagajobs invariants --json"))
 @json_option
 def invariants(*, as_json: bool) -> None:
     """Count the appointments that break an invariant; exit status 2 if there are any.
@@ -50,4 +49,4 @@ def invariants(*, as_json: bool) -> None:
             styles=["bold red" if violation.rows else "" for violation in found],
         )
     if any(violation.rows for violation in found):
-        sys.exit(VIOLATED)
+        sys.exit(Exit.VIOLATED)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from sagajobs.cli import completing
 from sagajobs.cli.application import engine, load_kinds, ready_database
+from sagajobs.cli.help import examples
+from sagajobs.cli.options import name_option, older_than_option
 from sagajobs.cli.output import json_option, print_json, print_list
 from sagajobs.desk import queries, searching
 from sagajobs.desk.wording import span
@@ -23,29 +25,25 @@ STYLES = {
 """How a state looks on a terminal."""
 
 
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-
-
-def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    found = re.fullmatch(r"(\d{1,6}) ?(s|min|h|d)", value)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is no length of time; write 90s, 5min, 2h or 3d")
-    return float(found[1]) * _SECONDS[found[2]]
-
-
-@click.command("list")
-@click.option("--state", type=click.Choice([str(state) for state in SagaState]), help="Only sagas in this state.")
-@click.option("--name", metavar="KIND", help="Only sagas of this kind, such as appointment_creation.")
-@click.option(
-    "--older-than",
-    metavar="TIME",
-    default="0s",
-    callback=_seconds,
-    help="Only sagas started so long ago or earlier: 90s, 5min, 2h, 3d.",
+@click.command(
+    "list",
+    epilog=examples(
+        "sagajobs sagas list --state running --older-than 2h",
+        'sagajobs sagas list --told "needs us"',
+        "sagajobs sagas list --json --limit 1000 | jq -r '.[].id'",
+    ),
 )
+@click.option("--state", type=click.Choice([str(state) for state in SagaState]), help="Only sagas in this state.")
+@name_option
+@older_than_option("sagas that were started")
 @click.option("--told", type=click.Choice(list(searching.STATES_OF)), help="Only sagas whose customer is told this.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
-@click.option("--before", metavar="ID", help="Only sagas started before this one: the next page, from the last id.")
+@click.option(
+    "--before",
+    metavar="ID",
+    shell_complete=completing.saga_ids,
+    help="Only sagas started before this one: the next page, from the last id.",
+)
 @json_option
 def list_sagas(
     *,
@@ -82,7 +80,7 @@ def list_sagas(
         click.echo(f"{searching.LOOKS} sagas were looked at; go on with --before {goes_on_at}", err=True)
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs sagas find 1f6c2a9e", "sagajobs sagas find 4711"))
 @click.argument("wanted", metavar="TEXT")
 @json_option
 def find(*, wanted: str, as_json: bool) -> None:
@@ -98,13 +96,21 @@ def find(*, wanted: str, as_json: bool) -> None:
 def _print(found: Sequence[queries.ListedSaga], *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in found])
-        return
-    print_list(
-        ("id", "kind", "state", "step", "age", "attempts"),
-        [(row.id, row.name, _state(row), row.step or "-", span(row.age_seconds), str(row.attempts)) for row in found],
-        "no sagas",
-        styles=["" if row.abandoned else STYLES.get(row.state, "") for row in found],
-    )
+    else:
+        print_list(HEADINGS, list_rows(found), "no sagas", styles=list_styles(found))
+
+
+HEADINGS = ("id", "kind", "state", "step", "age", "attempts")
+
+
+def list_rows(found: Sequence[queries.ListedSaga]) -> list[Sequence[str]]:
+    """Return a row for each saga, below `HEADINGS`."""
+    return [(row.id, row.name, _state(row), row.step or "-", span(row.age_seconds), str(row.attempts)) for row in found]
+
+
+def list_styles(found: Sequence[queries.ListedSaga]) -> list[str]:
+    """Return how each row looks on a terminal."""
+    return ["" if row.abandoned else STYLES.get(row.state, "") for row in found]
 
 
 def _state(row: queries.ListedSaga) -> str:

@@ -14,11 +14,12 @@ from sagajobs.cli.output import echo, json_option, print_json
 from sagajobs.desk import queries
 from sagajobs.desk.documents import case_error, explanation_document, prospect_document
 from sagajobs.desk.wording import cause, pairs
-from sagajobs.errors import RemedyRefused
+from sagajobs.errors import RemedyRefused, SagajobsError
 from sagajobs.saga.cases import Case, check_open
 from sagajobs.saga.explain import Explanation, Prospect
 from sagajobs.saga.rehearsal import Foreseen
 from sagajobs.saga.remedies import Remedy, refusal
+from sagajobs.saga.review import Settled
 
 LONGEST_NUMBER = 7
 """Digits of a case's number: from eight characters on it is the beginning of a saga's id."""
@@ -111,8 +112,29 @@ def refused_as_typed(number: int, remedy: Remedy) -> Iterator[None]:
     except RemedyRefused as error:
         if not error.takes:
             raise
-        takes = [typed(other) for other in error.takes]
-        raise RemedyRefused(refusal(number, typed(remedy), error.why, takes)) from error
+        raise RemedyRefused(told(error, number, remedy)) from error
+
+
+def told(error: SagajobsError, number: int, remedy: Remedy) -> str:
+    """Return in one line what an error about a case says; a refusal names remedies as they are typed."""
+    if isinstance(error, RemedyRefused) and error.takes:
+        return refusal(number, typed(remedy), error.why, [typed(other) for other in error.takes])
+    return str(error).strip().partition("\n")[0]
+
+
+def settle(number: int, remedy: Remedy, signed: Mapping[str, str], reference: str | None = None) -> Settled:
+    """Have a remedy done; refused, it names remedies as they are typed."""
+    more = {} if reference is None else {"reference": reference}
+    with refused_as_typed(number, remedy):
+        settled: Settled = getattr(engine().review, remedy)(number, **more, **signed)
+        return settled
+
+
+def settled_line(settled: Settled) -> str:
+    """Say what a remedy came to."""
+    now = "abandoned" if settled.remedy is Remedy.ABANDON else settled.state
+    by = f"case {settled.case} settled by {settled.who}: {typed(settled.remedy)}"
+    return f"{by}; saga {settled.saga_id} is {now}"
 
 
 def print_done(document: Mapping[str, Any], line: str, *, as_json: bool) -> None:

@@ -62,11 +62,7 @@ def print_table(
     stream = sys.stderr if err else sys.stdout
     # A person looks at a terminal; a pipe gets no colours, no boxes, and every character.
     if stream.isatty():
-        table = Table()
-        for heading in headings:
-            table.add_column(heading, no_wrap=True)
-        for number, row in enumerate(rows):
-            table.add_row(*map(Text, row), style=styles[number] if styles else None)
+        table = drawn(headings, rows, styles=styles)
         console = Console(file=stream)
         # In a narrow terminal rich would cut the cells, and an id that is cut cannot be copied.
         if console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum <= console.width:
@@ -74,6 +70,16 @@ def print_table(
             return
     for line in aligned([headings, *rows]):
         click.echo(line, file=stream)
+
+
+def drawn(headings: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Sequence[str] = ()) -> Table:
+    """Return a drawn table; arguments as for `print_table`."""
+    table = Table()
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    for number, row in enumerate(rows):
+        table.add_row(*(Text(harmless(cell)) for cell in row), style=styles[number] if styles else None)
+    return table
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -5,23 +5,18 @@ from __future__ import annotations
 import click
 
 from sagajobs.cli.groups import LazyGroup
+from sagajobs.cli.sagas import OF_SAGAS, OF_THE_WHOLE
 
 
 @click.group(
     cls=LazyGroup,
     commands_at={
-        "demo": "sagajobs.cli.demo.command:demo",
-        "up": "sagajobs.cli.up:up",
         "sagas": "sagajobs.cli.sagas:sagas",
-        "invariants": "sagajobs.cli.invariants:invariants",
-        "check": "sagajobs.cli.check:check",
-        "sweep": "sagajobs.cli.sweep:sweep",
-        "webhooks": "sagajobs.cli.webhooks:webhooks",
-        "purge": "sagajobs.cli.purge:purge",
-        "settings": "sagajobs.cli.settings:settings",
-        "db": "sagajobs.cli.database:db",
-        "simulator": "sagajobs.cli.simulator:simulator",
+        **OF_THE_WHOLE,
+        "completion": "sagajobs.cli.completion:completion",
     },
+    also_at=OF_SAGAS,
+    epilog="The commands of `sagas` may be typed without that word: `sagajobs show ID` is `sagajobs sagas show ID`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="sagajobs")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from sagajobs.cli.application import engine, ready_database, settings
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json, print_table
+from sagajobs.cli.progress import bar
 from sagajobs.saga.sweeps.purge import purge as delete
 from sagajobs.saga.sweeps.purge import purgeable
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs purge --dry-run", "sagajobs purge --older-than 180"))
 @click.option(
     "--older-than",
     "days",
@@ -31,7 +33,10 @@ def purge(*, days: int | None, dry_run: bool, as_json: bool) -> None:
                 "SAGAJOBS_RETENTION_DAYS is 0, keep all: say --older-than DAYS to purge all the same"
             )
     ready_database()
-    found = (purgeable if dry_run else delete)(engine(), older_than_days=days)
+    found = purgeable(engine(), older_than_days=days)
+    if not dry_run:
+        with bar(sum(found.values()), "purge") as shown:
+            found = delete(engine(), older_than_days=days, told=shown.done)
     rows = [(name, state, sagas) for (name, state), sagas in sorted(found.items())]
     if as_json:
         purged = [{"name": name, "state": state, "sagas": sagas} for name, state, sagas in rows]

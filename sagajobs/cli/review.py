@@ -1,44 +1,58 @@
-"""`sagas review`, `explain`, and the remedies: what waits for a person, and how he settles it."""
+"""`sagas review` and `explain`: what waits for a person, and what can be done about it."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from sagajobs.cli import completing, walk
 from sagajobs.cli.application import engine, ready_database
-from sagajobs.cli.operator import (
-    acting,
-    case_of,
-    print_done,
-    print_explanation,
-    refused_as_typed,
-    signature,
-    typed,
-)
+from sagajobs.cli.help import examples
+from sagajobs.cli.operator import case_of, print_explanation, who_option
+from sagajobs.cli.options import sieve, sieve_options
 from sagajobs.cli.output import json_option, print_json, print_list
 from sagajobs.desk.documents import case_document
 from sagajobs.desk.wording import span
+from sagajobs.saga.cases import Case
 from sagajobs.saga.explain import explain as explain_case
-from sagajobs.saga.remedies import Remedy
 from sagajobs.saga.statements import URGENT_BEFORE
 
-_ID = click.argument("given", metavar="ID")
+_NOTHING = "nothing waits for a person"
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sagajobs sagas review                          # on a terminal: one case after the other",
+        "sagajobs sagas review --list --cause SlotTaken",
+        "sagajobs sagas review --json | jq -r '.[].case'",
+    )
+)
+@sieve_options
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
+@click.option("--list", "only_list", is_flag=True, help="Only list them, on a terminal, too.")
+@who_option
 @json_option
-def review(*, limit: int, as_json: bool) -> None:
-    """List what waits for a person, the nearest appointment first.
+def review(*, limit: int, only_list: bool, who: str | None, as_json: bool, **chosen: Any) -> None:
+    """Settle what waits for a person, one case after the other.
 
-    `explain ID` says what can be done about one, and what each remedy would do.
+    The nearest appointment comes first. Each case is shown with what every remedy would do; one that you choose is done
+    when you have said why and confirmed it. In a pipe, and with --list or --json, cases are only listed; `explain ID`
+    then says what can be done about one.
     """
     ready_database()
-    found = engine().review.cases(limit)
+    found = engine().review.cases(limit, sieve(**chosen))
     if as_json:
         print_json([case_document(case, private=False) for case in found])
-        return
+    elif found and not only_list and sys.stdin.isatty() and sys.stdout.isatty():
+        walk.through(found, who=who)
+    else:
+        _list(found)
+
+
+def _list(found: Sequence[Case]) -> None:
     print_list(
         ("case", "saga", "kind", "step", "reason", "for", "needed in"),
         [
@@ -53,13 +67,18 @@ def review(*, limit: int, as_json: bool) -> None:
             )
             for case in found
         ],
-        "nothing waits for a person",
+        _NOTHING,
         styles=["bold red" if (case.urgent_in or URGENT_BEFORE) < URGENT_BEFORE else "" for case in found],
     )
 
 
-@click.command()
-@_ID
+@click.command(
+    epilog=examples(
+        "sagajobs sagas explain 17",
+        "sagajobs sagas explain 1f6c2a9e --private",
+    )
+)
+@click.argument("given", metavar="ID", shell_complete=completing.cases)
 @click.option("--private", is_flag=True, help="Show the evidence and what calls would say about people, too.")
 @json_option
 def explain(*, given: str, private: bool, as_json: bool) -> None:
@@ -69,86 +88,3 @@ def explain(*, given: str, private: bool, as_json: bool) -> None:
     """
     case = case_of(given)
     print_explanation(explain_case(engine(), case.number, private=private), private=private, as_json=as_json)
-
-
-@click.command()
-@_ID
-@acting
-def retry(*, given: str, **options: Any) -> None:
-    """Try again, with fresh attempts and looks.
-
-    ID is the case's number, or the saga's id or its first 8 characters or more.
-    """
-    _settle(given, Remedy.RETRY, **options)
-
-
-@click.command()
-@_ID
-@acting
-def skip(*, given: str, **options: Any) -> None:
-    """Go on without the step that failed.
-
-    ID is the case's number, or the saga's id or its first 8 characters or more.
-    """
-    _settle(given, Remedy.SKIP, **options)
-
-
-@click.command()
-@_ID
-@click.option("--done", "reference", metavar="REFERENCE", help="It stands: its id outside, such as a booking's uid.")
-@click.option("--undone", is_flag=True, help="It does not stand (any more).")
-@acting
-def resolve(*, given: str, reference: str | None, undone: bool, **options: Any) -> None:
-    """Say that it was done, or undone, by hand.
-
-    ID is the case's number, or the saga's id or its first 8 characters or more.
-    """
-    if (reference is not None) == undone:
-        raise click.UsageError("say either --done REFERENCE or --undone")
-    if undone:
-        _settle(given, Remedy.MARK_UNDONE, **options)
-    else:
-        _settle(given, Remedy.MARK_DONE, reference=reference, **options)
-
-
-@click.command()
-@_ID
-@acting
-def abandon(*, given: str, **options: Any) -> None:
-    """Leave the saga as it is, unsolved, for good.
-
-    ID is the case's number, or the saga's id or its first 8 characters or more.
-    """
-    _settle(given, Remedy.ABANDON, **options)
-
-
-def _settle(
-    given: str,
-    remedy: Remedy,
-    *,
-    who: str | None,
-    why: str | None,
-    dry_run: bool,
-    private: bool,
-    as_json: bool,
-    reference: str | None = None,
-) -> None:
-    signed = {} if dry_run else signature(who, why)
-    number = case_of(given).number
-    with refused_as_typed(number, remedy):
-        if dry_run:
-            said = explain_case(engine(), number, only=remedy, reference=reference, private=private)
-            print_explanation(said, private=private, as_json=as_json)
-            return
-        more = {} if reference is None else {"reference": reference}
-        settled = getattr(engine().review, remedy)(number, **more, **signed)
-    document = {
-        "case": settled.case,
-        "saga": settled.saga_id,
-        "remedy": settled.remedy,
-        "state": settled.state,
-        "who": settled.who,
-    }
-    now = "abandoned" if remedy is Remedy.ABANDON else settled.state
-    line = f"case {settled.case} settled by {settled.who}: {typed(remedy)}; saga {settled.saga_id} is {now}"
-    print_done(document, line, as_json=as_json)

@@ -6,6 +6,7 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs.cli import application
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json, print_table
 from sagajobs.desk.wording import moment
 from sagajobs.errors import ConfigurationError
@@ -13,13 +14,14 @@ from sagajobs.runtime.settings import SettingRow, Settings, variable_of
 from sagajobs.saga.switches import Turned
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs settings", "sagajobs settings --json"))
 @json_option
 def settings(*, as_json: bool) -> None:
     """List every setting with its value, where that comes from, and its meaning; secrets are not shown.
 
     SAGAJOBS_SAGA_ENABLED is shown as it holds: `sagas enable` and `sagas disable` turn it for everybody, whatever the
-    environment says.
+    environment says. What is secret may stand in a file of its own: SAGAJOBS_CALCOM_API_KEY_FILE names it in place of
+    SAGAJOBS_CALCOM_API_KEY, and so do the URLs', the webhooks', Flower's and Sentry's.
     """
     loaded = Settings.load()
     rows, turned = loaded.describe(), _turned(loaded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from sagajobs.calcom.simulator import DEFAULT_API_KEY, serve
+from sagajobs.cli.help import examples
 
 _FAULTS = """
 To have the next booking made and its answer lost:
@@ -29,7 +30,7 @@ GET on the same address shows the faults in force and all that a fault may say; 
 """What stands below the options: how to make Cal.com fail."""
 
 
-@click.command(epilog=_FAULTS)
+@click.command(epilog=f"{examples('sagajobs simulator --port 8765')}\n{_FAULTS}")
 @click.option("--port", type=click.IntRange(0, 65535), required=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def simulator(port: int, host: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from sagajobs.cli.application import engine, load_kinds, ready_database, settings
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json, print_table
 from sagajobs.desk.wording import span
 from sagajobs.runtime.reachability import check_reachable
@@ -12,7 +13,7 @@ from sagajobs.saga.sweeps import Sweep, run
 from sagajobs.saga.sweeps.standard import RECOVER
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs sweep", "sagajobs sweep review reconcile", "sagajobs sweep --all --json"))
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Run every sweep there is.")
 @json_option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from sagajobs.cli.application import ready_database, saga_enabled
+from sagajobs.cli.help import examples
 from sagajobs.cli.operator import signature, who_option
 from sagajobs.cli.output import echo, json_option, print_json
 from sagajobs.desk.wording import moment
@@ -12,7 +13,7 @@ from sagajobs.desk.wording import moment
 _why = click.option("--why", metavar="REASON", required=True, help="Your reason; it goes on record.")
 
 
-@click.command()
+@click.command(epilog=examples('sagajobs sagas enable --why "the new version is in place"'))
 @who_option
 @_why
 @json_option
@@ -21,7 +22,7 @@ def enable(*, who: str | None, why: str, as_json: bool) -> None:
     _turn(value=True, who=who, why=why, as_json=as_json)
 
 
-@click.command()
+@click.command(epilog=examples('sagajobs sagas disable --why "the database of sagas is moved"'))
 @who_option
 @_why
 @json_option

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from sagajobs.cli import completing
 from sagajobs.cli.application import engine, load_kind, ready_database
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_table
 from sagajobs.desk import queries
 from sagajobs.desk.documents import saga_document
-from sagajobs.desk.wording import cause, moment, pairs, span
-from sagajobs.saga import SagaState, StepState
+from sagajobs.desk.wording import cause, doing, moment, pairs, span
+from sagajobs.saga import SagaState
+
+STEP_HEADINGS = ("step", "state", "attempts", "undos", "took", "error", "now")
 
 
-@click.command()
-@click.argument("saga_id", metavar="ID")
+@click.command(
+    epilog=examples(
+        "sagajobs sagas show 1f6c2a9e",
+        "sagajobs sagas show 1f6c2a9e --json | jq '.steps[] | select(.state == \"failed\")'",
+    )
+)
+@click.argument("saga_id", metavar="ID", shell_complete=completing.saga_ids)
 @click.option("--private", is_flag=True, help="Show input, results, messages of errors and who did what by hand, too.")
 @json_option
 def show(*, saga_id: str, private: bool, as_json: bool) -> None:
@@ -36,24 +45,10 @@ def show(*, saga_id: str, private: bool, as_json: bool) -> None:
 
 
 def _print(document: dict[str, Any], *, private: bool) -> None:
-    for line in _header(document, private=private):
+    for line in header(document, private=private):
         echo(line)
     echo()
-    print_table(
-        ("step", "state", "attempts", "undos", "took", "error", "now"),
-        [
-            (
-                step["name"],
-                step["state"],
-                str(step["attempts"]),
-                str(step["undo_attempts"]),
-                span(step["seconds"]),
-                cause(step["error"]) if step["error"] else "-",
-                _waiting(step),
-            )
-            for step in document["steps"]
-        ],
-    )
+    print_table(STEP_HEADINGS, step_rows(document))
     for step in document["steps"]:
         for name in ("receipt", "output"):
             if step.get(name) is not None:
@@ -74,7 +69,24 @@ def _print(document: dict[str, Any], *, private: bool) -> None:
     )
 
 
-def _header(document: dict[str, Any], *, private: bool) -> list[str]:
+def step_rows(document: dict[str, Any]) -> list[Sequence[str]]:
+    """Return a row for each step, below `STEP_HEADINGS`."""
+    return [
+        (
+            step["name"],
+            step["state"],
+            str(step["attempts"]),
+            str(step["undo_attempts"]),
+            span(step["seconds"]),
+            cause(step["error"]) if step["error"] else "-",
+            doing(step),
+        )
+        for step in document["steps"]
+    ]
+
+
+def header(document: dict[str, Any], *, private: bool) -> list[str]:
+    """Return what is said of a saga as a whole, line by line."""
     state = document["state"] + (f" (was {document['paused_from']})" if document["paused_from"] else "")
     if document["state"] == SagaState.MANUAL_REVIEW_REQUIRED and document["ended_at"]:
         state += ", abandoned"
@@ -101,14 +113,3 @@ def _header(document: dict[str, Any], *, private: bool) -> list[str]:
         facts["input"] = pairs(document["input"])
     width = max(map(len, facts))
     return [f"{name.ljust(width)}  {value}" for name, value in facts.items()]
-
-
-def _waiting(step: Mapping[str, Any]) -> str:
-    """Say what the step waits for, or who works on it."""
-    if step["state"] in (StepState.RUNNING, StepState.UNDOING) or (step["leased_for"] or 0) > 0:
-        if (step["leased_for"] or 0) > 0:
-            return f"{step['owner']} for {span(step['leased_for'])} more"
-        return "its worker is gone"
-    if step["state"] in (StepState.WAITING, StepState.UNKNOWN) and (step["due_in"] or 0) > 0:
-        return f"due in {span(step['due_in'])}"
-    return "-"

@@ -7,6 +7,7 @@ import logging
 import click
 
 from sagajobs.cli import application
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import aligned
 from sagajobs.cli.receiver import PORT, Receiver
 from sagajobs.cli.stack import Stack, flower_url, free_flower_port, only_one
@@ -27,7 +28,7 @@ In another terminal, with the same SAGAJOBS_… variables:
 Ctrl-C stops everything."""
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs up", "sagajobs up --webhooks-port 9000"))
 @click.option(
     "--webhooks-port",
     type=click.IntRange(1, 65535),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from sagajobs.cli.application import ready_database
+from sagajobs.cli.help import examples
 from sagajobs.web.server import serve
 
 
-@click.command()
+@click.command(epilog=examples("sagajobs webhooks --port 8080"))
 @click.option("--port", type=click.IntRange(0, 65535), required=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def webhooks(port: int, host: str) -> None:

@@ -38,9 +38,11 @@ _BACKLOG = text("""
 """)
 
 _OLDEST = text("""
+    WITH unfinished AS MATERIALIZED (SELECT id, name, state, created_at FROM sagas WHERE next_at IS NOT NULL)
     SELECT id, name, state, extract(epoch FROM saga_now() - created_at)::float AS age
-    FROM sagas WHERE next_at IS NOT NULL ORDER BY created_at LIMIT 1
+    FROM unfinished ORDER BY created_at LIMIT 1
 """)
+"""Materialized, as the database would else walk all sagas from the oldest on until it meets an unfinished one."""
 
 _CALLS = text("""
     SELECT count(*) FROM sagas g JOIN saga_steps s ON s.saga_id = g.id
@@ -68,6 +70,24 @@ class Oldest:
     name: str
     state: SagaState
     age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is unfinished, and what waits for a person.
+
+    Attributes:
+        unfinished: sagas that the sweep looks after; `due` of them should be taken up, `overdue` since a minute.
+        oldest: unfinished, None if nothing is.
+        cases: that wait for a person; for `too_late` of them the appointment has begun.
+    """
+
+    unfinished: int
+    due: int
+    overdue: int
+    oldest: Oldest | None
+    cases: int
+    too_late: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +164,18 @@ def health(connection: Connection, engine: Engine, *, circuit: Circuit | None, q
         circuit: the circuit breaker of calls to Cal.com, if there is one.
         quota: their quota, if one is kept.
     """
-    backlog = connection.execute(_BACKLOG, {"overdue": OVERDUE}).one()
-    cases = connection.execute(_CASES).one()
+    left_over = backlog(connection)
     calls = connection.execute(_CALLS).scalar_one()
     left = quota.snapshot() if quota is not None else None
-    noted = {row.name: row for row in connection.execute(_SWEEPS)}
+    noted = _noted(connection)
     return Health(
         counts={SagaState(row.state): row.sagas for row in connection.execute(_COUNTS)},
-        unfinished=backlog.unfinished,
-        due=backlog.due,
-        overdue=backlog.overdue,
-        oldest=_oldest(connection),
-        cases=cases.open,
-        too_late=cases.too_late,
+        unfinished=left_over.unfinished,
+        due=left_over.due,
+        overdue=left_over.overdue,
+        oldest=left_over.oldest,
+        cases=left_over.cases,
+        too_late=left_over.too_late,
         invariants=_invariants(noted.get("invariants")),
         sweeps=_sweeps(engine, noted),
         circuit=circuit.snapshot() if circuit is not None else None,
@@ -166,6 +185,25 @@ def health(connection: Connection, engine: Engine, *, circuit: Circuit | None, q
         calls=calls,
         drained_in=None if left is None else drain(calls, left),
     )
+
+
+def backlog(connection: Connection) -> Backlog:
+    """Return what is unfinished and what waits for a person."""
+    unfinished = connection.execute(_BACKLOG, {"overdue": OVERDUE}).one()
+    cases = connection.execute(_CASES).one()
+    return Backlog(
+        unfinished=unfinished.unfinished,
+        due=unfinished.due,
+        overdue=unfinished.overdue,
+        oldest=_oldest(connection),
+        cases=cases.open,
+        too_late=cases.too_late,
+    )
+
+
+def sweeps(connection: Connection, engine: Engine) -> tuple[SweepHealth, ...]:
+    """Return how the scheduled sweeps stand, which is one short query."""
+    return _sweeps(engine, _noted(connection))
 
 
 def drain(calls: int, quota: QuotaSnapshot) -> float:
@@ -182,6 +220,10 @@ def late(every: float, age: float | None) -> bool:
         age: seconds since the last one, None if there was none.
     """
     return age is None or age > max(_MISSED * every, _LEAST)
+
+
+def _noted(connection: Connection) -> dict[str, Row[Any]]:
+    return {row.name: row for row in connection.execute(_SWEEPS)}
 
 
 def _oldest(connection: Connection) -> Oldest | None:

@@ -17,6 +17,9 @@ from sagajobs.saga.states import ENDED, SagaState
 PREFIX_LENGTH = 8
 """Characters of an id that are enough to name a saga, if no other one begins like it."""
 
+AFTERGLOW = 15.0
+"""Seconds for which a saga that has come to rest is still shown among those at work: how it ended wants to be seen."""
+
 _AGE = func.extract("epoch", func.saga_now() - sagas.c.created_at)
 
 _SHOWN_STEP = (
@@ -112,6 +115,27 @@ def saga_list(
 
 def sagas_listed(connection: Connection, ids: Sequence[str]) -> list[ListedSaga]:
     """Return those of some sagas that exist, the newest first."""
+    return _listed(connection, _LISTED.where(sagas.c.id.in_(ids)).order_by(*NEWEST_FIRST))
+
+
+_AT_WORK = text("""
+    WITH unfinished AS MATERIALIZED (SELECT id, created_at FROM sagas WHERE next_at IS NOT NULL),
+    resting AS MATERIALIZED (
+        SELECT id, created_at FROM sagas WHERE ended_at > saga_now() - make_interval(secs => :afterglow)
+        UNION ALL
+        SELECT id, created_at FROM sagas
+        WHERE state IN ('manual_review_required', 'paused') AND state <> 'completed'
+            AND ended_at IS NULL AND updated_at > saga_now() - make_interval(secs => :afterglow)
+    )
+    SELECT id FROM (SELECT * FROM unfinished UNION ALL SELECT * FROM resting) g
+    ORDER BY created_at DESC, id DESC LIMIT :most
+""").columns(sagas.c.id)
+"""Materialized, as the database would else walk all sagas from the newest on, in the hope of meeting one."""
+
+
+def at_work(connection: Connection, *, limit: int) -> list[ListedSaga]:
+    """Return the sagas that are unfinished or came to rest within `AFTERGLOW`, the newest first, so many at most."""
+    ids = select(_AT_WORK.bindparams(afterglow=AFTERGLOW, most=limit).cte("at_work").c.id)
     return _listed(connection, _LISTED.where(sagas.c.id.in_(ids)).order_by(*NEWEST_FIRST))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from sagajobs.saga.states import StepState
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -49,3 +51,19 @@ def pairs(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(pairs, value)) + "]"
     return str(value)
+
+
+def doing(step: Mapping[str, Any]) -> str:
+    """Say what a step waits for, or who works on it.
+
+    Args:
+        step: as `queries.steps` returns it: `state`, `owner`, and `due_in`, `leased_for` in seconds or None.
+    """
+    leased = step["leased_for"] or 0
+    if leased > 0:
+        return f"{step['owner']} for {span(leased)} more"
+    if step["state"] in (StepState.RUNNING, StepState.UNDOING):
+        return "its worker is gone"
+    if step["state"] in (StepState.WAITING, StepState.UNKNOWN) and (step["due_in"] or 0) > 0:
+        return f"due in {span(step['due_in'])}"
+    return "-"

@@ -13,7 +13,7 @@ from sagajobs.desk.documents import case_document, public_status, saga_document
 from sagajobs.desk.drawing import Drawing, Outcome, Stretch, draw
 from sagajobs.desk.health import health
 from sagajobs.desk.queries import ListedSaga
-from sagajobs.desk.wording import cause, moment, pairs, span
+from sagajobs.desk.wording import cause, doing, moment, pairs, span
 from sagajobs.errors import InvalidInput
 from sagajobs.saga import Engine, SagaState
 from sagajobs.saga.statements import URGENT_BEFORE
@@ -151,14 +151,11 @@ def _because(error: Mapping[str, Any] | None) -> str:
 
 
 def _step(step: Mapping[str, Any]) -> dict[str, Any]:
-    waits = step["due_in"] if (step["due_in"] or 0) > 0 and step["state"] in ("waiting", "unknown") else None
-    works = step["leased_for"] if (step["leased_for"] or 0) > 0 else None
-    now = f"due in {span(waits)}" if waits else f"at work, {span(works)} left" if works else "-"
     return {
         **step,
         "took": span(step["seconds"]),
         "because": cause(step["error"]) if step["error"] else "-",
-        "now": now,
+        "now": doing(step),
     }
 
 

@@ -35,6 +35,12 @@ class ServerUrls:
         return as_database(self.settings.database_url or embedded.acquire("postgres", self.settings.home))
 
     @property
+    def database_if_running(self) -> str | None:
+        """As `database`, but an embedded one that does not run is not started: None."""
+        url = self.settings.database_url or embedded.seen("postgres", self.settings.home)
+        return None if url is None else as_database(url)
+
+    @property
     def broker(self) -> str:
         """The broker, for Celery and Flower: ``redis…``, ``redis+socket://…`` or ``amqp…``."""
         return as_broker(self.settings.broker_url or f"{self._embedded_redis()}?db=0")

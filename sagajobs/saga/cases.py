@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -22,10 +22,23 @@ _CASE = """
     FROM review_cases c JOIN sagas g ON g.id = c.saga_id
 """
 
+_CAUSES = """
+    SELECT FROM unnest(ARRAY[c.evidence->'error', c.evidence->'probe']) AS e(error)
+    WHERE lower(e.error->>'class') = lower(:cause)
+        OR lower(regexp_replace(e.error->>'class', '^.*[.]', '')) = lower(:cause)
+        OR strpos(lower(e.error->>'message'), lower(:cause)) > 0
+"""
+
 _OPEN = text(f"""
-    {_CASE} WHERE c.closed_at IS NULL ORDER BY c.urgent_at NULLS LAST, c.opened_at, c.id LIMIT :limit
+    {_CASE} WHERE c.closed_at IS NULL
+        AND (CAST(:name AS text) IS NULL OR g.name = :name)
+        AND (CAST(:step AS text) IS NULL OR c.step = :step OR regexp_replace(c.step, '\\[[0-9]+\\]$', '') = :step)
+        AND c.opened_at <= saga_now() - make_interval(secs => :older_than)
+        AND (CAST(:cause AS text) IS NULL OR EXISTS ({_CAUSES}))
+    ORDER BY c.urgent_at NULLS LAST, c.opened_at, c.id LIMIT :limit
 """)
-"""What is open, the nearest appointment first; found by a partial index, however many cases there have been."""
+"""What is open, the nearest appointment first; found by a partial index, however many cases there have been. What
+narrows it is looked at afterwards, as open cases are few."""
 
 _ONE = text(f"{_CASE} WHERE c.id = :case")
 
@@ -80,6 +93,28 @@ class Case:
         return self.closed_at is None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sieve:
+    """Which of the open cases are meant; what is not given narrows nothing.
+
+    Attributes:
+        name: those about sagas of this kind.
+        step: those about this step; about each of its items, where it is done once for every item.
+        cause: those whose error, or whose look that failed, is of this class (whole or its last part, in upper or
+            lower case), or says this in its message.
+        older_than: those opened so many seconds ago or earlier.
+    """
+
+    name: str | None = None
+    step: str | None = None
+    cause: str | None = None
+    older_than: float = 0.0
+
+
+ALL = Sieve()
+"""Lets every open case through."""
+
+
 @dataclass(frozen=True, slots=True)
 class Happening:
     """One line of a saga's history, as in `saga_events`."""
@@ -92,9 +127,9 @@ class Happening:
     detail: Mapping[str, Any] | None = field(repr=False)
 
 
-def open_cases(connection: Connection, limit: int) -> list[Case]:
-    """Return what waits for a person, the nearest appointment first, so many at most."""
-    return [_read(row) for row in connection.execute(_OPEN, {"limit": limit}).mappings()]
+def open_cases(connection: Connection, limit: int, sieve: Sieve = ALL) -> list[Case]:
+    """Return what waits for a person, the nearest appointment first, so many at most of those that are meant."""
+    return [_read(row) for row in connection.execute(_OPEN, {"limit": limit, **asdict(sieve)}).mappings()]
 
 
 def case(connection: Connection, number: int) -> Case:

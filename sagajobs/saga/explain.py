@@ -85,6 +85,17 @@ def explain(
     return Explanation(opened.case, tuple(prospects))
 
 
+def foretell(engine: Engine, number: int, remedy: Remedy) -> tuple[str, ...]:
+    """Return what a remedy would change, one line each, without a rehearsal of what follows: that may ask others.
+
+    Raises:
+        CaseNotFound, CaseClosed: as `explain`.
+        RemedyRefused: it makes no sense for this case.
+    """
+    opened = engine.review.open(number)
+    return tuple(_changes(opened, remedies.decide(opened.situation, remedy)))
+
+
 def explain_pause(engine: Engine, saga_id: str) -> Prospect:
     """Say what a pause would do; raises `SagaNotFound`, `RemedyRefused`."""
     record, _ = control.look(engine, saga_id)

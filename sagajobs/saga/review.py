@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from sagajobs.errors import InvalidInput, RemedyRefused
 from sagajobs.saga import cases, remedies
-from sagajobs.saga.cases import Case, Happening, check_open
+from sagajobs.saga.cases import ALL, Case, Happening, Sieve, check_open
 from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
@@ -103,10 +103,10 @@ class ReviewDesk:
 
     # --- looking ---
 
-    def cases(self, limit: int = 50) -> list[Case]:
-        """Return what waits for a person, the nearest appointment first, so many at most."""
+    def cases(self, limit: int = 50, sieve: Sieve = ALL) -> list[Case]:
+        """Return what waits for a person, the nearest appointment first, so many at most of those that are meant."""
         with self._database.reading() as connection:
-            return cases.open_cases(connection, limit)
+            return cases.open_cases(connection, limit, sieve)
 
     def case(self, number: int) -> Case:
         """Return a case, open or closed; raises `CaseNotFound`."""

@@ -10,8 +10,12 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import event, text
 
-from sagajobs.desk import metrics
+from sagajobs.cli import completing
+from sagajobs.desk import metrics, queries
+from sagajobs.desk.statistics import statistics
+from sagajobs.desk.watching import AllEvents, EventsOfOne
 from sagajobs.flower import looking
+from sagajobs.saga.cases import Sieve
 from sagajobs.saga.totals import add_up
 from tests.support.fixtures import TABLES
 from tests.support.plans import DUE, FINISHED, GROWING, fill, plan_of
@@ -95,6 +99,27 @@ def test_so_does_a_scrape(filled):
     with filled.database.transaction() as connection:
         connection.execute(text(f"INSERT INTO saga_uncounted (saga_id) {due}"))
     assert_frugal(filled, [one for one in statements if "saga_uncounted" in one[0]])
+
+
+def test_so_do_what_is_counted_watched_chosen_and_completed(filled):
+    """A day's ends are among what is shown: of 20,000 over 80 days, 250."""
+    with filled.database.reading() as connection:
+        one = connection.execute(text("SELECT saga_id FROM saga_events LIMIT 1")).scalar_one()
+    with asked(filled.database.engine) as statements, filled.database.reading() as connection:
+        statistics(connection)
+        queries.at_work(connection, limit=50)
+        events = AllEvents(connection)
+        events._last -= 20  # what has happened since the last look, and what was passed over
+        events._missing = dict.fromkeys(range(1, 10), 0.0)
+        events.look(connection)
+        EventsOfOne(one).look(connection)
+        filled.review.cases(50, Sieve(name="appointment_creation", step="step_0", cause="X", older_than=60.0))
+        for statement in (completing._NEWEST, completing._OPEN, completing._KINDS, completing._CAUSES):
+            connection.execute(text(statement), {"most": 30})
+        prefix = {"first": "00000000-0000-0000-0000-000000000000", "last": "00ffffff-ffff-ffff-ffff-ffffffffffff"}
+        connection.execute(text(completing._FROM), {"most": 30, **prefix})
+    assert len(statements) > 12
+    assert_frugal(filled, statements)
 
 
 def assert_frugal(engine, statements) -> None:

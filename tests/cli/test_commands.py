@@ -10,19 +10,6 @@ import subprocess
 
 import requests
 
-COMMANDS = ["demo", "up", "sagas", "invariants", "check", "sweep", "purge", "settings", "db", "simulator"]
-
-
-def test_help_needs_no_right_setting_and_no_server(shell):
-    wrong = shell.with_env(SAGAJOBS_STALL_AFTER="soon", SAGAJOBS_NONSENSE="1")
-    commands = [[], *([name] for name in COMMANDS), ["sagas", "list"], ["sagas", "show"], ["db", "upgrade"]]
-    first, *others = wrong.at_once(*([*command, "--help"] for command in commands))
-    for done in (first, *others):
-        assert (done.status, done.err) == (0, "")
-        assert done.out.startswith("Usage: sagajobs")
-    for name in COMMANDS:
-        assert re.search(rf"^  {name} +\S", first.out, re.MULTILINE)
-
 
 def test_version(shell):
     assert re.fullmatch(r"sagajobs, version \d+\.\d+\.\d+\n", shell.sagajobs("--version").out)

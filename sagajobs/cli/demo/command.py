@@ -15,6 +15,7 @@ from sagajobs.cli.demo import scenario
 from sagajobs.cli.demo.home import fresh_home, move_in, remove_home
 from sagajobs.cli.demo.performance import Result, perform
 from sagajobs.cli.demo.progress import Teller
+from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json, print_table
 from sagajobs.cli.stack import only_one
 from sagajobs.runtime.processes import Terminated
@@ -24,7 +25,9 @@ from sagajobs.saga.events import Lifecycle
 _TOLD = (Lifecycle.STEP_RETRY, Lifecycle.STEP_UNKNOWN, Lifecycle.STEP_PROBED, Lifecycle.COMPENSATION_COMPLETED)
 
 
-@click.command()
+@click.command(
+    epilog=examples("sagajobs demo", "sagajobs demo --bookings 100 --json | tail -n 1", "sagajobs demo --clean")
+)
 @click.option(
     "--bookings", type=click.IntRange(10, 1000), default=40, show_default=True, help="How many appointments to book."
 )

@@ -19,6 +19,6 @@ takes the keeper along, if this service was the first user; the next `acquire` s
 same data.
 """
 
-from sagajobs.runtime.embedded.client import acquire
+from sagajobs.runtime.embedded.client import acquire, seen
 
-__all__ = ["acquire"]
+__all__ = ["acquire", "seen"]

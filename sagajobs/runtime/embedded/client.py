@@ -72,6 +72,12 @@ def acquire(component: ComponentName, home: Path) -> str:
     return state.url
 
 
+def seen(component: ComponentName, home: Path) -> str | None:
+    """Return where a private server runs, None if it does not; it is not started, and may stop at any time."""
+    state = ServerState.read(Place(home.expanduser().absolute(), component).state)
+    return None if state is None or state.process() is None else state.url
+
+
 def _hold(place: Place) -> None:
     if place.folder in _held:
         return

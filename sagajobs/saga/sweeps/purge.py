@@ -36,7 +36,12 @@ def purging(retention_days: int) -> Callable[[Engine, Any], Swept]:
 
 
 def purge(
-    engine: Engine, *, older_than_days: int, batch: int = BATCH, budget: float | None = None
+    engine: Engine,
+    *,
+    older_than_days: int,
+    batch: int = BATCH,
+    budget: float | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> dict[tuple[str, str], int]:
     """Delete the sagas that ended longer ago, batch by batch.
 
@@ -45,6 +50,7 @@ def purge(
         older_than_days: days since the end.
         batch: sagas in one transaction.
         budget: seconds after which the rest is left for later, None for no such end.
+        told: how many each batch has deleted.
 
     Returns:
         How many were deleted, by kind and state.
@@ -57,6 +63,8 @@ def purge(
             gone = connection.execute(statements.PURGE, {"days": older_than_days, "batch": batch}).all()
         for row in gone:
             total[_split(row.what)] = total.get(_split(row.what), 0) + row.n
+        if told is not None:
+            told(sum(row.n for row in gone))
         if sum(row.n for row in gone) < batch or (budget is not None and time.monotonic() - began > budget):
             return total
 
