@@ -55,9 +55,9 @@ def test_the_totals_can_be_taken_away_and_come_back_with_what_has_ended(app_engi
         "VALUES (gen_random_uuid(), 'one', 1, 'd', 'completed', '{}', saga_now())"
     )
     with engine.begin() as connection:
-        command.downgrade(migrations._config(connection), "0004")
+        command.downgrade(migrations._config(connection), "0006")
         connection.execute(text(ended))
-        functions = "SELECT count(*) FROM pg_proc WHERE prosrc LIKE '%saga_events%' OR proname = 'saga_ended'"
+        functions = "SELECT count(*) FROM pg_proc WHERE prosrc LIKE '%lock_acquired%' OR proname = 'saga_ended'"
         assert connection.execute(text(functions)).scalar_one() == 0
         assert connection.execute(text("SELECT to_regclass('saga_totals')")).scalar_one() is None
         command.upgrade(migrations._config(connection), "head")

@@ -34,6 +34,7 @@ OF_THE_WHOLE = {
     "check": "sagajobs.cli.check:check",
     "ready": "sagajobs.cli.ready:ready",
     "sweep": "sagajobs.cli.sweep:sweep",
+    "events": "sagajobs.cli.events:events",
     "webhooks": "sagajobs.cli.webhooks:webhooks",
     "purge": "sagajobs.cli.purge:purge",
     "settings": "sagajobs.cli.settings:settings",

@@ -166,11 +166,17 @@ class Settings(BaseSettings):
     saga_enabled: bool = Field(
         default=True, description="off: book directly, without a saga; see sagajobs sagas disable"
     )
+    sentry_dsn: Secret | None = Field(
+        default=None, description="Sentry that workers and beat report errors and sweeps to"
+    )
+    traces: bool = Field(
+        default=False,
+        description="one OpenTelemetry trace a saga; needs sagajobs[otel], see docs/monitoring.md",
+    )
     flower_login: Annotated[Secret, AfterValidator(_login)] | None = Field(
         default=None,
         description="NAME:PASSWORD that Flower asks for, configured by deploy/flowerconfig.py",
     )
-    sentry_dsn: Secret | None = Field(default=None, description="where errors are reported (no effect yet)")
     stall_after: Seconds = Field(
         default=15.0, description="seconds that a saga may stand still before the sweep looks at it"
     )

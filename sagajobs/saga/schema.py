@@ -67,6 +67,7 @@ sagas = Table(
     Column("input", JSONB, nullable=False),
     Column("idempotency_key", Text),
     timestamp("useful_until"),
+    Column("trace", Text),
     Column("error", JSONB),
     timestamp("next_at"),
     Column("hints", Integer, nullable=False, server_default="0"),
@@ -225,4 +226,17 @@ saga_uncounted = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("saga_id", UUID(as_uuid=False), nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("saga_id", UUID(as_uuid=False), nullable=False),
+    Column("saga", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("step", Text),
+    Column("attempt", SmallInteger),
+    timestamp("at", nullable=False),
+    Column("trace", Text),
 )

@@ -127,6 +127,19 @@ def test_the_wait_for_a_lock_is_in_the_history_of_who_had_to_wait(app_engine, be
     assert upto == {BOUNDS[0], 5_000.0}
 
 
+def test_others_are_not_told_of_the_wait(app_engine, begin, broker, db):
+    """It is written while another saga's row is locked, so its number in the outbox could be out of order."""
+    change(app_engine, "INSERT INTO switches (name, value, set_by, why) VALUES ('saga.events', true, 'a', 'b')")
+    first, second = (record(Locking, {"resources": ["a"]}) for _ in range(2))
+    begin(first)
+    begin(second)
+    app_engine.drive(Locking, first.id)
+    broker.drain()
+    told = set(db.execute(text("SELECT event FROM outbox WHERE saga_id = :id"), {"id": second.id}).scalars())
+    kept = set(db.execute(text("SELECT event FROM saga_events WHERE saga_id = :id"), {"id": second.id}).scalars())
+    assert kept - told == {"lock_acquired"}
+
+
 def test_the_wait_counts_also_where_nobody_handed_the_lock_on(app_engine, begin, broker, db):
     """The holder has ended, and its row stands: whoever looks next takes it."""
     first, second = (record(Locking, {"resources": ["a"]}) for _ in range(2))

@@ -7,8 +7,11 @@ from typing import Any
 
 from sqlalchemy import text
 
-CURSOR = text("SELECT cursor FROM sweeps WHERE name = :name")
-"""Where the last run of a sweep left off."""
+LAST_RUN = text("""
+    SELECT cursor, date_trunc('minute', ran_at) = date_trunc('minute', saga_now()) AS this_minute
+    FROM sweeps WHERE name = :name
+""")
+"""Where the last run of a sweep left off, and whether it was within the present minute."""
 
 NOTE = text("""
     INSERT INTO sweeps AS s (name, cursor, ran_at, seconds, found)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -44,6 +44,33 @@ TOTALS = (
     # The purge kept totals of its own there.
     "UPDATE sweeps SET cursor = NULL WHERE name = 'purge'",
 )
+
+# Not for others: written while another saga's row is locked, it could be numbered in another order than committed.
+OUTBOX = """
+    CREATE OR REPLACE FUNCTION saga_outbox() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT FROM switches WHERE name = 'saga.events' AND value) THEN
+            INSERT INTO outbox (saga_id, saga, event, step, attempt, at, trace)
+            SELECT f.saga_id, g.name, f.event, f.step, f.attempt, f.at, g.trace
+            FROM fresh f JOIN sagas g ON g.id = f.saga_id WHERE f.event <> 'lock_acquired' ORDER BY f.id;
+        END IF;
+        RETURN NULL;
+    END
+    $$
+"""
+
+FORMER_OUTBOX = """
+    CREATE OR REPLACE FUNCTION saga_outbox() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT FROM switches WHERE name = 'saga.events' AND value) THEN
+            INSERT INTO outbox (saga_id, saga, event, step, attempt, at, trace)
+            SELECT f.saga_id, g.name, f.event, f.step, f.attempt, f.at, g.trace
+            FROM fresh f JOIN sagas g ON g.id = f.saga_id ORDER BY f.id;
+        END IF;
+        RETURN NULL;
+    END
+    $$
+"""
 
 LOCKS = (
     """
@@ -153,12 +180,12 @@ FORMER_LOCKS = (
 
 
 def upgrade() -> None:
-    for statement in (*TOTALS, *LOCKS):
+    for statement in (*TOTALS, OUTBOX, *LOCKS):
         op.execute(statement)
 
 
 def downgrade() -> None:
-    for statement in FORMER_LOCKS:
+    for statement in (*FORMER_LOCKS, FORMER_OUTBOX):
         op.execute(statement)
     op.execute("DROP TRIGGER saga_ended ON sagas")
     op.execute("DROP FUNCTION saga_ended()")
