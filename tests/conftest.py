@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,16 @@ def _take_from_given_servers() -> None:
         os.environ["SAGAJOBS_QUEUE_PREFIX"] = given.PREFIX
     if os.environ.get("TEST_REDIS_URL"):
         os.environ["SAGAJOBS_REDIS_URL"] = given.own_number(os.environ["TEST_REDIS_URL"])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show, beside what failed, what the module's worker has said: it is gone with its folder."""
+    report = yield
+    worker = getattr(item, "funcargs", {}).get("worker")
+    if report.failed and hasattr(worker, "log"):
+        report.sections.append(("the worker's log", worker.log.read_text(errors="replace")[-4000:]))
+    return report
 
 
 def pytest_unconfigure() -> None:

@@ -129,7 +129,7 @@ def test_a_sweep_hints_at_what_stands_still(shell, sql):
 
 def test_every_sweep_can_be_run_by_name(shell, sql):
     noted = shell.sagajobs("sweep", "--all", "--json").json
-    assert set(noted) == {"recover", "review", "purge", "invariants", "reconcile"}
+    assert set(noted) == {"recover", "review", "purge", "events", "invariants", "reconcile"}
     assert {name for (name,) in sql("SELECT name FROM sweeps")} == set(noted)
     done = shell.sagajobs("sweep", "invariants", "review", "review")
     assert [line.split()[0] for line in done.out.splitlines()] == ["sweep", "invariants", "review"]
@@ -138,7 +138,7 @@ def test_every_sweep_can_be_run_by_name(shell, sql):
 def test_a_sweep_that_there_is_not_is_a_usage_error(shell):
     done = shell.sagajobs("sweep", "revue")
     assert done.status == 2
-    assert "there is no sweep 'revue': choose from recover, review, purge, invariants, reconcile" in done.err
+    assert "there is no sweep 'revue': choose from recover, review, purge, events, invariants, reconcile" in done.err
     assert shell.sagajobs("sweep", "review", "--all").status == 2
 
 
