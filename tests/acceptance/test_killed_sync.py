@@ -39,6 +39,7 @@ WORTH_A_WORKER = [
 all is done but the commit: the rest of a worker's deaths are the engine's to survive, whatever the saga."""
 
 
+@pytest.mark.siege
 @pytest.mark.timeout(240)
 def test_workers_killed(workers, ready, simulator, app_engine):
     changes = []
