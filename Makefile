@@ -61,6 +61,7 @@ mutants: install ## Break the engine on purpose, one guarantee at a time, and se
 
 chaos: install ## Try CHAOS_EXAMPLES random histories, then besiege the real stack for CHAOS_SECONDS
 	PROPERTY_EXAMPLES=$(CHAOS_EXAMPLES) $(BIN)/pytest -q tests/property
+	$(BIN)/pytest -q -m siege
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) \
 		$(if $(CHAOS_BROKER),--broker $(CHAOS_BROKER))
 
