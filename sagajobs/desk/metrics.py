@@ -20,6 +20,7 @@ from sagajobs.calcom.circuit import Circuit, CircuitState
 from sagajobs.calcom.quota import Quota
 from sagajobs.desk.health import OVERDUE, Health, health
 from sagajobs.saga import Engine, SagaState
+from sagajobs.saga.outbox import waiting
 from sagajobs.saga.statements import URGENT_BEFORE
 from sagajobs.saga.states import ENDED
 from sagajobs.saga.totals import BOUNDS, ORCHESTRATED, SAGA, UNFINISHED, Total, totals
@@ -125,6 +126,7 @@ def read(engine: Engine, *, circuit: Circuit | None, quota: Quota | None) -> lis
             *_backlog(connection, kinds),
             *_cases(connection, kinds),
             *_locks(connection),
+            *_outbox(engine),
             *_sweeps(whole),
             *_calcom(whole),
         ]
@@ -228,6 +230,12 @@ def _locks(connection: Connection) -> Iterator[Metric]:
     row = connection.execute(_WAITING).one()
     yield _gauge("saga_lock_waiting", "Places in line for locks", row.waiting)
     yield _gauge("saga_lock_longest_wait_seconds", "For how long the first of them has waited, or 0", row.longest)
+
+
+def _outbox(engine: Engine) -> Iterator[Metric]:
+    events, oldest = waiting(engine)
+    yield _gauge("saga_outbox_events", "Events for others that the broker has not taken yet", events)
+    yield _gauge("saga_outbox_oldest_seconds", "Age of the oldest of them, or 0", oldest)
 
 
 def _sweeps(whole: Health) -> Iterator[Metric]:

@@ -24,6 +24,8 @@ from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.quota import Quota
 from sagajobs.calcom.shared import Shared
 from sagajobs.desk.metrics import exposition, read
+from sagajobs.saga.bus import Bus
+from sagajobs.saga.outbox import relay
 from sagajobs.saga.sweep import recover
 from sagajobs.saga.sweeps import run
 from sagajobs.saga.totals import add_up
@@ -228,6 +230,22 @@ def redis_is_away(stage: Stage) -> str:
     return stage.scrape(circuit=circuit, quota=Quota(away, 120, delay=0.5))
 
 
+def a_subscriber_does_not_take_his_events(stage: Stage) -> str:
+    from sagajobs.root import app, saga_events, settings
+
+    full = Bus(lambda: app, settings().queue_prefix, full=1)
+    full.subscribe("reports")
+    saga_events.turn(True, who="tests", why="to see them wait")
+    stage.carry_out()
+    saga_events.turn(False, who="tests", why="seen")
+    relay(stage.engine, full)
+    stage.change("UPDATE outbox SET at = at - interval '10 min'")
+    told = stage.scrape()
+    full.unsubscribe("reports")
+    stage.change("DELETE FROM outbox")
+    return told
+
+
 def flower_is_gone(stage: Stage) -> str:
     stage.stray.end()
     with pytest.raises(requests.ConnectionError):
@@ -255,6 +273,7 @@ CASES: dict[Callable[[Stage], str], tuple[int, set[str]]] = {
     the_quota_is_used_up: (11, {"SagaQuotaExhausted"}),
     more_is_booked_than_the_quota_lets_through: (6, {"SagaDrainLong"}),
     the_database_is_away: (3, {"SagaDatabaseAway"}),
+    a_subscriber_does_not_take_his_events: (6, {"SagaEventsWait"}),
     redis_is_away: (3, {"SagaRedisAway"}),
     flower_is_gone: (6, {"SagaMetricsMissing"}),
 }
