@@ -210,6 +210,24 @@ switches = Table(
     timestamp("set_at", nullable=False),
 )
 
+saga_totals = Table(
+    "saga_totals",
+    metadata,
+    Column("saga", Text, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("upto", Float, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("total", Float, nullable=False),
+)
+
+saga_uncounted = Table(
+    "saga_uncounted",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("saga_id", UUID(as_uuid=False), nullable=False),
+)
+
 outbox = Table(
     "outbox",
     metadata,

@@ -73,7 +73,7 @@ def told(collector, saga_id: str, how_many: int) -> list[dict]:
 
 def test_a_mistake_in_the_code_is_an_error_with_its_saga_and_nothing_personal(world, watched, collector):
     handle = Scripted.enqueue({"script": {"first": ["bug"]}})
-    assert handle.wait(30) == "compensated"
+    assert handle.wait(90) == "compensated"
     [event] = told(collector, handle.id, 1)
     assert event["level"] == "error"
     assert event["tags"] | {"saga": "scripted", "step": "first", "what": "step", "attempt": "1"} == event["tags"]
@@ -88,7 +88,7 @@ def test_a_mistake_in_the_code_is_an_error_with_its_saga_and_nothing_personal(wo
 def test_a_failed_compensation_is_fatal_and_the_question_to_a_person_an_error(world, watched, collector):
     # The step's own error has a class of its author's: it is no mistake, and not told.
     handle = Scripted.enqueue({"script": {"last": ["permanent"], "cancel": ["permanent"]}})
-    assert handle.wait(30) == "manual_review_required"
+    assert handle.wait(90) == "manual_review_required"
     events = told(collector, handle.id, 2)
     said = {event["logentry"]["formatted"].partition(" (")[0]: event for event in events}
     assert {what: (event["level"], event["tags"]["step"]) for what, event in said.items()} == {
@@ -125,7 +125,7 @@ def test_one_trace_holds_the_request_the_start_the_sweep_all_attempts_and_undos(
         # Its first message is lost: a sweep has to send it.
         handle = record(Scripted, {"script": {"first": ["transient", "ok"], "last": ["permanent"]}})
     number = trace.format_trace_id(request.get_span_context().trace_id)
-    assert handle.wait(30) == "compensated"
+    assert handle.wait(90) == "compensated"
     wanted = {
         "hint scripted",
         "step scripted.first",
@@ -152,7 +152,7 @@ def test_one_trace_holds_the_request_the_start_the_sweep_all_attempts_and_undos(
 
 def test_a_saga_whose_start_nobody_traced_is_a_trace_of_its_own(world, watched, collector):
     handle = Pivoting.enqueue({})
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     spans = eventually(lambda: len(found := collector.spans(handle.id)) >= 3 and found, "three spans")
     assert {span.trace for span in spans} == {handle.id.replace("-", "")}
 

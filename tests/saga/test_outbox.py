@@ -81,7 +81,7 @@ def test_workers_tell_a_subscriber_all_that_the_history_says_in_its_order(kept, 
     workers(beat=True)
     handles = [Wide.enqueue({"items": 4}) for _ in range(5)]
     handles += [Scripted.enqueue({"script": {"first": ["transient", "ok"], "last": ["permanent"]}}) for _ in range(5)]
-    assert {handle.wait(60) for handle in handles} == {"completed", "compensated"}
+    assert {handle.wait(90) for handle in handles} == {"completed", "compensated"}
     wanted = {handle.id: history(db, handle.id) for handle in handles}
     taken = take(sum(map(len, wanted.values())))
     assert told(taken) == wanted
