@@ -6,8 +6,9 @@ With SCREENSHOTS set to a folder it leaves pictures there, for the documentation
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -57,29 +58,45 @@ class Customer:
         return self.page.locator("#when").inner_text()
 
 
-@pytest.fixture
-def customer(visitors, webapp) -> Customer:
-    return Customer(visitors(), webapp)
-
-
-@pytest.fixture
-def visitors(browser, webapp) -> Iterator:
-    """Open windows; what goes wrong in one fails the test."""
-    contexts, wrong = [], []
+@pytest.fixture(scope="module")
+def window(browser) -> Iterator[Callable[..., Page]]:
+    """Open windows, which stay open for the module: a new one costs a browser more than all that is done in it."""
+    contexts = []
 
     def window(**options) -> Page:
-        context = browser.new_context(**{"timezone_id": "Europe/Berlin", **options})
-        context.set_default_timeout(10_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        return page
+        contexts.append(browser.new_context(**{"timezone_id": "Europe/Berlin", **options}))
+        contexts[-1].set_default_timeout(10_000)
+        return contexts[-1].new_page()
 
     yield window
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="module")
+def desk(window) -> Page:
+    """A window of the usual kind."""
+    return window()
+
+
+@contextmanager
+def visiting(page: Page, webapp: WebApp) -> Iterator[Customer]:
+    """Be at a window; what goes wrong in it fails the test."""
+    wrong = []
+    page.on("pageerror", failed := lambda error: wrong.append(str(error)))
+    page.on("console", said := lambda message: wrong.append(message.text) if message.type == "error" else None)
+    yield Customer(page, webapp)
+    page.goto("about:blank")  # else it would go on asking
+    page.remove_listener("pageerror", failed)
+    page.remove_listener("console", said)
     assert wrong == []
+
+
+@pytest.fixture
+def customer(desk, webapp) -> Iterator[Customer]:
+    """A customer at his desk."""
+    with visiting(desk, webapp) as one:
+        yield one
 
 
 def test_book_move_cancel(customer, simulator):
@@ -178,9 +195,15 @@ def test_what_the_host_does_comes_by_itself(customer, simulator, webapp):
     customer.sees("cancelled", "does not take place")
 
 
-def test_by_keyboard_alone_on_a_phone_in_the_dark(visitors, webapp):
-    page = visitors(viewport=PHONE, color_scheme="dark")
-    customer = Customer(page, webapp)
+@pytest.fixture
+def phone(window, webapp) -> Iterator[Customer]:
+    """A customer with a phone, at night."""
+    with visiting(window(viewport=PHONE, color_scheme="dark"), webapp) as one:
+        yield one
+
+
+def test_by_keyboard_alone_on_a_phone_in_the_dark(phone, webapp):
+    customer, page = phone, phone.page
     page.goto(webapp.url)
     expect(page.get_by_label("Time zone")).to_have_value("Europe/Berlin")
     assert not sideways(page)
@@ -213,9 +236,15 @@ def test_by_keyboard_alone_on_a_phone_in_the_dark(visitors, webapp):
     customer.sees("cancelled")
 
 
-def test_without_scripts(visitors, webapp):
-    page = visitors(java_script_enabled=False)
-    customer = Customer(page, webapp)
+@pytest.fixture
+def plain(window, webapp) -> Iterator[Customer]:
+    """A customer whose browser runs no scripts."""
+    with visiting(window(java_script_enabled=False), webapp) as one:
+        yield one
+
+
+def test_without_scripts(plain, webapp):
+    customer, page = plain, plain.page
     page.goto(webapp.url)
     page.get_by_label("Time zone").select_option("Asia/Tokyo")
     page.get_by_role("button", name="Show free times").click()
