@@ -181,3 +181,9 @@ def browser() -> Iterator:
         started = playwright.chromium.launch(executable_path=path, args=chromium.options())
         yield started
         started.close()
+
+
+@pytest.fixture
+def count(db) -> Callable[[str], int]:
+    """Count the rows of a table."""
+    return lambda table: db.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()

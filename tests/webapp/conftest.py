@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pytest
 import requests
-from sqlalchemy import text
 
 from sagajobs.testing import nursery, stack
 from sagajobs.testing.waiting import wait_for
@@ -85,9 +84,3 @@ def visitor(webapp, simulator, clean) -> Iterator[Visitor]:
     one = Visitor(webapp)
     yield one
     one.http.close()
-
-
-@pytest.fixture
-def count(db):
-    """Count rows of a table."""
-    return lambda table: db.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
