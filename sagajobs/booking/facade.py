@@ -120,4 +120,4 @@ class BookingFacade:
             EventTypeNotFound: Cal.com does not know the event type.
             CalcomError: Cal.com cannot say now, or not within `QUICKLY`.
         """
-        return self._quick().free_slots(event_type_id, first, last).starts
+        return self._quick().free_slots(event_type_id, first, last)

@@ -359,8 +359,8 @@ class CalcomClient:
         """
         return self._call(operations.GET_EVENT_TYPE, lambda answer: answer.parse(EventType), ref=str(event_type_id))
 
-    def free_slots(self, event_type_id: int, first: datetime, last: datetime) -> FreeSlots:
-        """Return when an event type can be booked in its usual length.
+    def free_slots(self, event_type_id: int, first: datetime, last: datetime) -> list[datetime]:
+        """Return when an event type can be booked in its usual length, the first one first.
 
         One that is shown may be refused all the same: nothing reserves it, and calendars beside Cal.com's are cached.
 
@@ -374,7 +374,9 @@ class CalcomClient:
             CalcomRefused, CalcomRateLimited, CalcomUnavailable: as their names say.
         """
         query = {"eventTypeId": str(event_type_id), "start": timestamp(first), "end": timestamp(last)}
-        return self._call(operations.GET_SLOTS, lambda answer: answer.parse(FreeSlots), query=query)
+        found = self._call(operations.GET_SLOTS, lambda answer: answer.parse(FreeSlots), query=query)
+        # Cal.com takes an end at midnight UTC for the end of that day.
+        return [start for start in found.starts if first <= start < last]
 
     def me(self) -> Me:
         """Return the user whom the API key belongs to: the way to check a key.

@@ -135,7 +135,7 @@ def test_a_double_click_books_once(customer, simulator, count):
     assert (len(simulator.standing()), count("sagas")) == (1, 1)
 
 
-def test_a_form_that_is_sent_many_times_books_once(visitor, simulator, count):
+def test_a_form_that_is_sent_many_times_books_once(visitor, simulator, count, webapp):
     form = visitor.form()
     with ThreadPoolExecutor(6) as threads:
         sent = list(threads.map(lambda _: visitor.post("/appointments", form), range(12)))
@@ -153,6 +153,9 @@ def test_a_form_that_is_sent_many_times_books_once(visitor, simulator, count):
     wait_for(lambda: visitor.get(f"{page}/status").json()["status"] == "cancelled")
     assert simulator.standing() == []
     assert count("sagas") == 2
+    said = webapp.log.read_text()
+    assert page.rpartition("/")[2] not in said
+    assert form["email"] not in said
 
 
 def test_while_the_calendar_is_away_it_is_confirming(customer, simulator):
