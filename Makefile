@@ -19,7 +19,7 @@ CHAOS_BROKER ?=
 # Set, it has each of the hundreds of processes that the tests start compile all of this again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo up browser test screenshots reference test-servers mutants chaos bench check audit format clean
+.PHONY: help install demo up browser promtool test screenshots reference test-servers mutants chaos bench check audit format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,7 +43,10 @@ up: install ## Run the whole stack until Ctrl-C
 browser: install ## Install the Chromium that the tests of pages use, if this machine has none
 	-@$(BIN)/python -m tests.support.chromium
 
-test: browser ## Run all tests, on servers of their own
+promtool: install ## Fetch the program that the tests of alert rules use, if this machine has none
+	-@$(BIN)/python -m tests.support.promtool
+
+test: browser promtool ## Run all tests, on servers of their own
 	$(BIN)/pytest -q --numprocesses=4 --dist=loadscope --no-loadscope-reorder
 
 test-servers: install ## Run the tests of engine and sagas against servers by URL, once for each broker
@@ -58,6 +61,7 @@ mutants: install ## Break the engine on purpose, one guarantee at a time, and se
 
 chaos: install ## Try CHAOS_EXAMPLES random histories, then besiege the real stack for CHAOS_SECONDS
 	PROPERTY_EXAMPLES=$(CHAOS_EXAMPLES) $(BIN)/pytest -q tests/property
+	$(BIN)/pytest -q -m siege
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) \
 		$(if $(CHAOS_BROKER),--broker $(CHAOS_BROKER))
 

@@ -7,5 +7,5 @@ environment (`sagajobs settings`). Set here what your deployment knows better, i
 # Flower shows what workers tell it. Telling costs a busy worker half its main loop: set this to False there.
 worker_send_task_events = True
 
-# SIGTERM ends a worker warm: the running step finishes. The time that it gets before it is cut off, in seconds:
+# SIGTERM ends a worker warm: the running step finishes. SIGQUIT ends it cold: it gets so many seconds, then is cut off.
 worker_soft_shutdown_timeout = 20.0

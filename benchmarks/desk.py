@@ -1,4 +1,4 @@
-"""What the pages of the Sagas tab cost: the desk's answers, with a million sagas in the tables that are over.
+"""What the pages of the Sagas tab and a scrape cost: the desk's answers, with a million sagas that are over.
 
     python -m benchmarks.desk [--finished N] [--due N]
 
@@ -18,9 +18,11 @@ from benchmarks._database import own_database
 from benchmarks.sweeps import fill_and_settle
 from sagajobs.booking import AppointmentCreationSaga
 from sagajobs.cli.output import print_table
+from sagajobs.desk import metrics
 from sagajobs.flower import looking
 from sagajobs.saga import Database, Engine
 from sagajobs.saga.sweeps import engine_sweeps
+from sagajobs.saga.totals import READ_AT_ONCE, add_up
 from tests.support.plans import DUE, FINISHED
 
 TIMES = 5
@@ -60,6 +62,7 @@ def main(*, finished: int, due: int) -> None:
         fill_and_settle(database, _real(DUE), due)
         fill_and_settle(database, _real(FINISHED), finished)
         rows = [(name, *_measure(page)) for name, page in _pages(database).items()]
+        rows += _scrapes(database)
     click.echo(f"{finished} finished sagas, {due} of each due; milliseconds of {TIMES} times\n")
     print_table(("page", "fastest", "slowest"), rows)
 
@@ -103,6 +106,28 @@ def _pages(database: Database) -> dict[str, Callable[[], object]]:
         "review queue": lambda: looking.queue(engine),
         "health": lambda: looking.how_all_stands(engine, circuit=None, quota=None),
     }
+
+
+def _scrapes(database: Database) -> list[tuple[str, str, str]]:
+    """Measure /metrics: with none to be added up anew, with the most that a scrape adds up, and the sweep itself."""
+    engine = Engine(database)
+    engine.register(AppointmentCreationSaga)
+    engine.schedule(*engine_sweeps(interval=1, retention_days=90))
+    ended = "SELECT id FROM sagas WHERE ended_at IS NOT NULL ORDER BY ended_at LIMIT :n"
+    fill = text(f"INSERT INTO saga_uncounted (saga_id) {ended}")
+
+    def scrape() -> object:
+        return metrics.exposition(metrics.read(engine, circuit=None, quota=None))
+
+    rows = [("/metrics", *_measure(scrape))]
+    with database.transaction() as connection:
+        connection.execute(fill, {"n": 2 * READ_AT_ONCE})
+        connection.execute(text("ANALYZE saga_uncounted"))
+    rows.append((f"/metrics, {READ_AT_ONCE} to be added up", *_measure(scrape)))
+    began = time.monotonic()
+    added = add_up(database)
+    took = f"{(time.monotonic() - began) * 1000:.1f}"
+    return [*rows, (f"{added} added up", took, took)]
 
 
 def _measure(page: Callable[[], object]) -> tuple[str, str]:

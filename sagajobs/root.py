@@ -33,9 +33,13 @@ from sagajobs.calcom.shared import Shared
 from sagajobs.celerydefaults import celery_defaults
 from sagajobs.errors import ConfigurationError
 from sagajobs.monitoring import logs
+from sagajobs.monitoring.programs import watch
 from sagajobs.runtime.servers import ServerUrls, resolve
 from sagajobs.runtime.settings import Settings
 from sagajobs.saga import Canvas, Database, Engine, set_default_engine
+from sagajobs.saga.bus import Bus
+from sagajobs.saga.outbox import SWITCH as EVENTS_SWITCH
+from sagajobs.saga.outbox import relaying
 from sagajobs.saga.sweeps import engine_sweeps
 from sagajobs.saga.switches import Switch
 
@@ -135,6 +139,7 @@ def _engine(database: Database, services: BookingServices) -> Engine:
     engine.register(CompositeBookingSaga, services, timeouts={"book_segment": call, "cancel_segment": 2 * call})
     engine.schedule(
         *engine_sweeps(interval=settings().sweep_interval, retention_days=settings().retention_days),
+        relaying(events, every=settings().sweep_interval),
         *booking_sweeps(calcom, reconcile_interval=settings().reconcile_interval),
     )
     set_default_engine(engine)
@@ -170,9 +175,11 @@ def _bring_up_to_date(url: str) -> None:
 
 
 database = Database(_database_url)
+events = Bus(lambda: app, settings().queue_prefix)
 services = _services(database)
 engine = _engine(database, services)
 saga_enabled = Switch(database, SAGA_ENABLED, default=settings().saga_enabled)
+saga_events = Switch(database, EVENTS_SWITCH, default=False)
 _facade = BookingFacade(database, services, saga_enabled, _quick_calcom)
 create_appointment = _facade.create_appointment
 sync_appointment_to_calcom = _facade.sync_appointment_to_calcom
@@ -180,7 +187,7 @@ book_composite = _facade.book_composite
 find_appointment = _facade.find_appointment
 find_free_slots = _facade.find_free_slots
 
-app = Celery("sagajobs", set_as_current=False)
+app: Celery = Celery("sagajobs", set_as_current=False)
 app.add_defaults(_configuration)
 with cwd_in_path():  # as Celery's own loader does: the `celery` program does not have the current folder in its path
     if importlib.util.find_spec("celeryconfig") is not None:
@@ -188,6 +195,7 @@ with cwd_in_path():  # as Celery's own loader does: the `celery` program does no
 
 Canvas(app, engine)
 logs.quieten()
+watch(app, engine.watchers, settings)
 
 
 def read_again() -> None:

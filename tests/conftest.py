@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # begun in the backgro
 
 LOOKING = ("test_broker.py", "test_counts.py", "test_queue_prefix.py")
 
-BOOKINGS_OWN = ("test_killed_sync.py", "test_killed_follow.py", "test_outage.py", "test_quota_drain.py")
+BOOKINGS_OWN = ("test_killed_sync.py", "test_outage.py", "test_quota_drain.py")
 """Modules about what is peculiar to a kind of booking, or to Cal.com: to a broker their messages are like others."""
+
+TALKING = ("test_outbox.py",)
+"""Modules that go through the broker without a worker."""
 
 OUTSIDE = {"worker", "saga_worker"}
 """Fixtures that start Celery workers; the tests that ask for one take seconds, and go through the broker."""
@@ -64,7 +68,9 @@ def _is_new_on_given_servers(item: pytest.Item, *, rabbitmq: bool) -> bool:
     With RabbitMQ what goes through a broker, of each kind once; with Redis all that does not, which is for the
     database's sake, and what looks into Redis or counts.
     """
-    through_broker = not OUTSIDE.isdisjoint(item.fixturenames)
+    if item.path.parent.name == "kit":
+        return rabbitmq  # which kills, doubles and loses more than any other module
+    through_broker = not OUTSIDE.isdisjoint(item.fixturenames) or item.path.name in TALKING
     if rabbitmq:
         return through_broker and item.path.name not in BOOKINGS_OWN
     return not through_broker or item.path.name in LOOKING
@@ -91,6 +97,16 @@ def _take_from_given_servers() -> None:
         os.environ["SAGAJOBS_QUEUE_PREFIX"] = given.PREFIX
     if os.environ.get("TEST_REDIS_URL"):
         os.environ["SAGAJOBS_REDIS_URL"] = given.own_number(os.environ["TEST_REDIS_URL"])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show, beside what failed, what the module's worker has said: it is gone with its folder."""
+    report = yield
+    worker = getattr(item, "funcargs", {}).get("worker")
+    if report.failed and hasattr(worker, "log"):
+        report.sections.append(("the worker's log", worker.log.read_text(errors="replace")[-4000:]))
+    return report
 
 
 def pytest_unconfigure() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sagajobs.runtime.servers import ServerUrls
     from sagajobs.runtime.settings import Settings
     from sagajobs.saga import Database, Engine
+    from sagajobs.saga.bus import Bus
     from sagajobs.saga.switches import Switch
 
 
@@ -88,6 +89,19 @@ def load_kinds() -> None:
 def saga_enabled() -> Switch:
     """Return the switch that says whether the web application books with a saga."""
     found: Switch = _root().saga_enabled
+    return found
+
+
+def saga_events() -> Switch:
+    """Return the switch that says whether events are kept for others."""
+    found: Switch = _root().saga_events
+    return found
+
+
+def bus() -> Bus:
+    """Return the event bus; its broker may be away."""
+    check_reachable(settings(), "broker")
+    found: Bus = _root().events
     return found
 
 

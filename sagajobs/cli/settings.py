@@ -20,7 +20,8 @@ def settings(*, as_json: bool) -> None:
     """List every setting with its value, where that comes from, and its meaning; secrets are not shown.
 
     SAGAJOBS_SAGA_ENABLED is shown as it holds: `sagas enable` and `sagas disable` turn it for everybody, whatever the
-    environment says.
+    environment says. What is secret may stand in a file of its own: SAGAJOBS_CALCOM_API_KEY_FILE names it in place of
+    SAGAJOBS_CALCOM_API_KEY, and so do the URLs', the webhooks', Flower's and Sentry's.
     """
     loaded = Settings.load()
     rows, turned = loaded.describe(), _turned(loaded)

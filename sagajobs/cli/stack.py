@@ -27,6 +27,7 @@ from sagajobs.runtime.child import python_executable
 from sagajobs.runtime.embedded.locks import open_lock, try_lock
 from sagajobs.runtime.processes import Program
 from sagajobs.runtime.reachability import ServerName, check_reachable
+from sagajobs.runtime.secretfiles import FILE_SUFFIX
 from sagajobs.runtime.settings import variable_of
 
 LOOPBACK = "127.0.0.1"
@@ -72,8 +73,7 @@ class Stack:
     def environment(self) -> Mapping[str, str]:
         """The environment of every child: ours, and where the servers are."""
         servers = application.servers()
-        return {
-            **os.environ,
+        told = {
             variable_of("database_url"): servers.database,
             variable_of("broker_url"): servers.broker,
             variable_of("redis_url"): servers.redis,
@@ -81,6 +81,7 @@ class Stack:
             variable_of("calcom_api_key"): servers.calcom_api_key.get_secret_value(),
             "PYTHONUNBUFFERED": "1",  # their output is a file, which Python would write to in blocks
         }
+        return _telling(os.environ, told)
 
     def worker(self, name: str = "worker") -> Program:
         """Return a worker: ready when it answers a ping by way of the broker."""
@@ -171,11 +172,16 @@ class Stack:
             name=name,
             argv=argv,
             log=self.log(name),
-            env={**self.environment, **(env or {})},
+            env=_telling(self.environment, env or {}),
             ready=ready,
             restarts=_RESTARTS,
             grace=grace,
         )
+
+
+def _telling(environment: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment with these variables in it; none of them is given by file, too, which would be refused."""
+    return {name: value for name, value in environment.items() if name.removesuffix(FILE_SUFFIX) not in told} | {**told}
 
 
 def _celery(*arguments: str) -> list[str]:

@@ -20,7 +20,8 @@ from sagajobs.saga.sweeps.standard import RECOVER
 def sweep(*, names: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Run sweeps once, as beat has them run all the time; with no NAME, the recovery of sagas that stand still.
 
-    Each may run beside beat and other sweeps. Names: recover, review, purge, invariants, reconcile.
+    Each may run beside beat and other sweeps. Names: recover, review, purge, totals, events, invariants,
+    reconcile.
     """
     chosen = _chosen(names, every=every)
     ready_database()

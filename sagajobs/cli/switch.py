@@ -9,22 +9,23 @@ from sagajobs.cli.help import examples
 from sagajobs.cli.operator import signature, who_option
 from sagajobs.cli.output import echo, json_option, print_json
 from sagajobs.desk.wording import moment
+from sagajobs.saga.switches import Switch
 
-_why = click.option("--why", metavar="REASON", required=True, help="Your reason; it goes on record.")
+why_option = click.option("--why", metavar="REASON", required=True, help="Your reason; it goes on record.")
 
 
 @click.command(epilog=examples('sagajobs sagas enable --why "the new version is in place"'))
 @who_option
-@_why
+@why_option
 @json_option
 def enable(*, who: str | None, why: str, as_json: bool) -> None:
     """Book with a saga, from the next second on, in every process and without a restart."""
-    _turn(value=True, who=who, why=why, as_json=as_json)
+    turn(saga_enabled(), value=True, who=who, why=why, as_json=as_json)
 
 
 @click.command(epilog=examples('sagajobs sagas disable --why "the database of sagas is moved"'))
 @who_option
-@_why
+@why_option
 @json_option
 def disable(*, who: str | None, why: str, as_json: bool) -> None:
     """Book directly, without a saga, from the next second on; sagas under way are carried out all the same.
@@ -33,12 +34,12 @@ def disable(*, who: str | None, why: str, as_json: bool) -> None:
     goes for `create_appointment` and its siblings, which web applications call; one that starts sagas by their own
     classes gets sagas.
     """
-    _turn(value=False, who=who, why=why, as_json=as_json)
+    turn(saga_enabled(), value=False, who=who, why=why, as_json=as_json)
 
 
-def _turn(*, value: bool, who: str | None, why: str, as_json: bool) -> None:
+def turn(switch: Switch, *, value: bool, who: str | None, why: str, as_json: bool) -> None:
+    """Turn a switch for all processes, and say how it stands now."""
     ready_database()
-    switch = saga_enabled()
     turned = switch.turn(value, **signature(who, why))
     if as_json:
         print_json(

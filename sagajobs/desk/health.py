@@ -167,7 +167,7 @@ def health(connection: Connection, engine: Engine, *, circuit: Circuit | None, q
     left_over = backlog(connection)
     calls = connection.execute(_CALLS).scalar_one()
     left = quota.snapshot() if quota is not None else None
-    noted = {row.name: row for row in connection.execute(_SWEEPS)}
+    noted = _noted(connection)
     return Health(
         counts={SagaState(row.state): row.sagas for row in connection.execute(_COUNTS)},
         unfinished=left_over.unfinished,
@@ -201,6 +201,11 @@ def backlog(connection: Connection) -> Backlog:
     )
 
 
+def sweeps(connection: Connection, engine: Engine) -> tuple[SweepHealth, ...]:
+    """Return how the scheduled sweeps stand, which is one short query."""
+    return _sweeps(engine, _noted(connection))
+
+
 def drain(calls: int, quota: QuotaSnapshot) -> float:
     """Return the seconds until the quota has let so many calls through, each at its first attempt."""
     beyond = max(calls - max(quota.per_minute - quota.used, 0), 0)
@@ -215,6 +220,10 @@ def late(every: float, age: float | None) -> bool:
         age: seconds since the last one, None if there was none.
     """
     return age is None or age > max(_MISSED * every, _LEAST)
+
+
+def _noted(connection: Connection) -> dict[str, Row[Any]]:
+    return {row.name: row for row in connection.execute(_SWEEPS)}
 
 
 def _oldest(connection: Connection) -> Oldest | None:

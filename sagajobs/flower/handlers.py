@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import logging
 from base64 import b64decode
 from http import HTTPStatus
 from itertools import islice
@@ -10,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from flower.views import BaseHandler  # type: ignore[import-untyped]
+from flower.views.monitor import Metrics  # type: ignore[import-untyped]
 from tornado.ioloop import IOLoop
 from tornado.template import BaseLoader, Loader
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authenticated, url
 
 from sagajobs.flower.tab import is_ours
+
+_log = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
 
@@ -129,6 +134,39 @@ class Page(BaseHandler):  # type: ignore[misc]  # Flower has no types
                     break
         return found
 
+
+class SagaMetrics(Metrics):  # type: ignore[misc]  # Flower has no types
+    """Flower's own metrics and, behind them, ours. Flower asks nobody for a login here, so nothing private is told."""
+
+    async def get(self) -> None:
+        """Tell both; without the database in time, Flower's own and that it is away."""
+        await super().get()
+        if not is_ours(self.application):
+            return
+        scraping = importlib.import_module("sagajobs.flower.scraping")
+        found = None
+        asked = asyncio.wrap_future(scraping.scraper().ask())
+        asked.add_done_callback(_heard)
+        await asyncio.wait([asked], timeout=scraping.LONGEST)
+        if not asked.done():
+            _log.warning("/metrics says nothing of sagas: the database takes longer than %.0f s", scraping.LONGEST)
+        elif error := asked.exception():
+            # Only the class: the text may quote an address.
+            _log.warning("/metrics says nothing of sagas: the database does not answer (%s)", type(error).__name__)
+        else:
+            found = asked.result()
+        workers = sum(1 for _ in self.application.events.state.alive_workers())
+        self.write(scraping.exposition(found, workers=workers))
+
+
+def _heard(answer: asyncio.Future[Any]) -> None:
+    """Take note of an error that comes too late, or asyncio would log its text."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+METRICS = url(r"/metrics", SagaMetrics)
+"""In the place of Flower's own."""
 
 ROUTES = [
     url(r"/sagas", Page, {"page": "list"}, name="sagas"),

@@ -1,4 +1,7 @@
-"""Putting the tab into Flower, which has no place for plug-ins (docs/design.md, The desk, and Flower)."""
+"""Putting the tab, and what /metrics says of sagas, into Flower, which has no place for plug-ins.
+
+See docs/design.md, The desk, and Flower.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,20 @@ _log = logging.getLogger(__name__)
 def install() -> None:
     """Give every Flower that this process starts the tab; without a Flower that is as we know it, say so and do not.
 
-    What is relied on: `flower.urls.handlers`, whose last entry catches all; `flower.urls.settings`; `BaseHandler`; and
-    that pages draw their navigation by `Template("navbar.html", active_tab=…)`.
+    What is relied on: `flower.urls.handlers`, whose last entry catches all and whose first one that fits answers;
+    `flower.urls.settings`; `BaseHandler`; `Metrics`, which writes its own and leaves the answer open; and that pages
+    draw their navigation by `Template("navbar.html", active_tab=…)`.
     """
     try:
         from flower import urls  # type: ignore[import-untyped]  # noqa: PLC0415 - it may be missing, or another one
 
-        from sagajobs.flower.handlers import ROUTES  # noqa: PLC0415 - likewise
+        from sagajobs.flower.handlers import METRICS, ROUTES  # noqa: PLC0415 - likewise
         from sagajobs.flower.tab import Navigation  # noqa: PLC0415 - likewise
 
         if any(getattr(route, "name", None) == ROUTES[0].name for route in urls.handlers):
             return
         urls.handlers[-1:-1] = ROUTES
+        urls.handlers.insert(0, METRICS)
         urls.settings.setdefault("ui_modules", {})["Template"] = Navigation
     except (ImportError, AttributeError, TypeError, IndexError) as error:
         _log.warning("Flower goes without its Sagas tab: it is another one than we know (%s)", error)

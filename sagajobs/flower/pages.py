@@ -102,7 +102,7 @@ def answer(request: Request) -> Answer:
 
 def _answer(request: Request) -> Answer:
     try:
-        _check_database()
+        check_database()
         return PAGES[request.page](request)
     except DBAPIError as error:
         if request.acts or not error.connection_invalidated:
@@ -122,7 +122,7 @@ def _said_of(error: DBAPIError) -> str:
 
 
 @cache
-def _check_database() -> None:
+def check_database() -> None:
     """Raise `ConfigurationError` unless the database has our tables; once it has, it is not asked again."""
     check_tables(_impatient())
 

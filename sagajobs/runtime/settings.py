@@ -1,4 +1,8 @@
-"""The settings: read from the environment, checked at the start, shown without their secrets."""
+"""The settings: read from the environment, checked at the start, shown without their secrets.
+
+What is secret may stand in a file instead (`secretfiles`): `SAGAJOBS_CALCOM_API_KEY_FILE` names it, and so on for each
+of `BY_FILE`.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 import platformdirs
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sagajobs.errors import ConfigurationError
+from sagajobs.runtime.secretfiles import FILE_SUFFIX, read_files
 from sagajobs.runtime.urls import BROKER, CALCOM, DATABASE, REDIS, UrlKind, check_url, redact
 
 PREFIX = "SAGAJOBS_"
@@ -22,11 +27,25 @@ PREFIX = "SAGAJOBS_"
 _EMBEDDABLE = ("database_url", "broker_url", "redis_url")
 """Settings that mean an embedded server while they are not set."""
 
+BY_FILE = (
+    "database_url",
+    "broker_url",
+    "redis_url",
+    "calcom_api_key",
+    "calcom_webhook_secret",
+    "flower_login",
+    "sentry_dsn",
+)
+"""Settings that hold a secret, be it a password within a URL: each may be given by file."""
+
 _KINDS = {"float_parsing": "a number", "int_parsing": "a whole number", "bool_parsing": "true or false"}
 """Pydantic's kinds of unreadable values, in words for those who set them."""
 
 _PREFIX = r"[A-Za-z0-9._-]{0,50}"
 """Of a queue's prefix: what RabbitMQ takes in a name (255 bytes), and no character that Redis or a shell reads."""
+
+_SYSTEM_HOME = Path("/var/lib/sagajobs")
+"""Root's home folder, and that of an account which has none of its own."""
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -53,6 +72,13 @@ def _not_blank(value: SecretStr) -> SecretStr:
     return value
 
 
+def _login(value: SecretStr) -> SecretStr:
+    name, colon, password = value.get_secret_value().partition(":")
+    if not (name and colon and password):
+        raise ValueError("is no login; write it like NAME:PASSWORD")
+    return value
+
+
 def _absolute(value: Path) -> Path:
     path = value.expanduser()
     if not path.is_absolute():
@@ -62,8 +88,11 @@ def _absolute(value: Path) -> Path:
 
 def _default_home() -> Path:
     if os.geteuid() == 0:
-        return Path("/var/lib/sagajobs")
-    return platformdirs.user_state_path("sagajobs")
+        return _SYSTEM_HOME
+    try:
+        return platformdirs.user_state_path("sagajobs")
+    except RuntimeError:  # no home: a container may run as a number that has no account
+        return _SYSTEM_HOME
 
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -76,7 +105,7 @@ class SettingRow(NamedTuple):
     Attributes:
         variable: its name in the environment.
         value: its value, secrets and passwords replaced.
-        source: ``environment``, ``default`` or ``embedded``.
+        source: ``environment``, ``file``, ``default`` or ``embedded``.
         meaning: what it does, in one line.
     """
 
@@ -99,6 +128,8 @@ class Settings(BaseSettings):
         frozen=True,
         hide_input_in_errors=True,
     )
+
+    _from_files: frozenset[str] = PrivateAttr(default=frozenset())
 
     database_url: Annotated[str, _url(DATABASE)] | None = Field(
         default=None, repr=False, description="PostgreSQL that holds sagas and appointments"
@@ -135,7 +166,17 @@ class Settings(BaseSettings):
     saga_enabled: bool = Field(
         default=True, description="off: book directly, without a saga; see sagajobs sagas disable"
     )
-    sentry_dsn: Secret | None = Field(default=None, description="where errors are reported (no effect yet)")
+    sentry_dsn: Secret | None = Field(
+        default=None, description="Sentry that workers and beat report errors and sweeps to"
+    )
+    traces: bool = Field(
+        default=False,
+        description="one OpenTelemetry trace a saga; needs sagajobs[otel], see docs/monitoring.md",
+    )
+    flower_login: Annotated[Secret, AfterValidator(_login)] | None = Field(
+        default=None,
+        description="NAME:PASSWORD that Flower asks for, configured by deploy/flowerconfig.py",
+    )
     stall_after: Seconds = Field(
         default=15.0, description="seconds that a saga may stand still before the sweep looks at it"
     )
@@ -152,23 +193,27 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read and check the environment.
+        """Read and check the environment, and the files that it names.
 
         Raises:
-            ConfigurationError: values are wrong or names are not known; one line that says of each what to do.
+            ConfigurationError: values are wrong, names are not known or files cannot be read; one line that says of
+                each what to do.
         """
-        problems = list(_mistakes(cls))
+        by_file, unread = read_files(map(variable_of, BY_FILE))
+        given: dict[str, Any] = {name: by_file[variable_of(name)] for name in BY_FILE if variable_of(name) in by_file}
+        problems = [*_mistakes(cls), *unread]
         try:
-            settings = cls()
+            settings = cls(**given)
         except ValidationError as error:
             told = {problem.partition(":")[0] for problem in problems}
             problems += [
-                f"{variable}: {what}"
+                f"{variable}{FILE_SUFFIX if variable in by_file else ''}: {what}"
                 for variable, what in map(_described, error.errors(include_url=False, include_input=False))
                 if variable not in told
             ]
         else:
-            if settings.calcom_url is not None and settings.calcom_api_key is None:
+            settings._from_files = frozenset(given)
+            if settings.calcom_url is not None and settings.calcom_api_key is None and not unread:
                 problems.append(
                     "SAGAJOBS_CALCOM_API_KEY: is missing while SAGAJOBS_CALCOM_URL is set; set it to the API key"
                 )
@@ -195,6 +240,8 @@ class Settings(BaseSettings):
 
     def _shown(self, name: str) -> tuple[str, str]:
         value: Any = getattr(self, name)
+        if name in self._from_files:
+            return _text(name, value), "file"
         if name in self.model_fields_set:
             return _text(name, value), "environment"
         if name in _EMBEDDABLE or (name == "calcom_url" and self.uses_simulator):
@@ -220,6 +267,7 @@ def _text(name: str, value: Any) -> str:
 def _mistakes(kind: type[Settings]) -> Iterator[str]:
     """Say what is wrong with the names, and with those that have no value."""
     known = [variable_of(name) for name in kind.model_fields]
+    known += [f"{variable_of(name)}{FILE_SUFFIX}" for name in BY_FILE]
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]

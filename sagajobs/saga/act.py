@@ -22,6 +22,7 @@ from sagajobs.saga.noting import note
 from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.states import ENDED, FORWARD, SagaState, StepState, sources
 from sagajobs.saga.store import Event, Review, StepWrite, Store, Written, to_json
+from sagajobs.saga.watching import Doing
 
 if TYPE_CHECKING:
     from sagajobs.saga.executor import Executor
@@ -81,15 +82,16 @@ class Act:
         executor: whose connections and limits to use.
         kind: the saga's class.
         step: the step's declaration.
-        saga_id: which saga.
+        saga: which saga, as it stood when the act was decided on.
     """
 
-    def __init__(self, executor: Executor, kind: type[Saga], step: Step, saga_id: str) -> None:
+    def __init__(self, executor: Executor, kind: type[Saga], step: Step, saga: SagaRecord) -> None:
         self.executor = executor
         self.database = executor.database
         self.kind = kind
         self.step = step
-        self.saga_id = saga_id
+        self.saga_id = saga.id
+        self._trace = saga.trace
         self._successors: list[Successor] = []
         self._asks = False
         self._begin_by = math.inf
@@ -99,9 +101,19 @@ class Act:
         """What identifies this step's effect outside: in the call, to the probe, at every attempt."""
         return f"{self.saga_id}/{self.step.name}"
 
-    def carry_out(self, what: Work, method: Method, *arguments: Any) -> Any:
+    def carry_out(self, what: Work, method: Method, *arguments: Any, attempt: int) -> Any:
         """Call the author's code for this step; returns what it returned, as it can be stored."""
-        return to_json(work(what, self.saga_id, self.step.name, method, *arguments, *self.step.items))
+        doing = Doing(
+            what=what,
+            saga=self.kind.name,
+            saga_id=self.saga_id,
+            step=self.step.name,
+            attempt=attempt,
+            trace=self._trace,
+            foreseen=self.step.retry.foresees,
+        )
+        with self.executor.watchers.doing(doing):
+            return to_json(work(what, self.saga_id, self.step.name, method, *arguments, *self.step.items))
 
     def write(
         self,

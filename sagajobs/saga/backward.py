@@ -75,7 +75,7 @@ class Backward(Act):
     ) -> Outcome:
         try:
             with self.database.session(connection) as db:
-                receipt = self.carry_out(Work.UNDO, undo.method, saga, db)
+                receipt = self.carry_out(Work.UNDO, undo.method, saga, db, attempt=attempt)
         except Exception as error:  # noqa: BLE001 - whatever an undo raises is the engine's to classify
             connection.close()  # which rolls back
             return self._failed(record, row, undo, error, attempt)
@@ -84,7 +84,7 @@ class Backward(Act):
 
     def _undo_outside(self, saga: Saga, record: SagaRecord, row: StepRecord, undo: Undo, attempt: int) -> Outcome:
         try:
-            receipt = self.carry_out(Work.UNDO, undo.method, saga, row.output)
+            receipt = self.carry_out(Work.UNDO, undo.method, saga, row.output, attempt=attempt)
         except Exception as error:  # noqa: BLE001 - whatever an undo raises is the engine's to classify
             return self._failed(record, row, undo, error, attempt)
         reached(Point.AFTER_CALL, self.saga_id, self.step.name)

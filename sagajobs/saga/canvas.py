@@ -222,6 +222,7 @@ def _sweep_body(engine: Engine, sweep: Sweep) -> Callable[..., None]:
             run(engine, sweep)
         except Exception as error:  # noqa: BLE001 - what it says may quote a customer: it goes no further
             _leave_to_next(sweep, error)
+            engine.watchers.broke_off(sweep, error)
 
     return body
 

@@ -39,6 +39,7 @@ from sagajobs.saga.review import ReviewDesk
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import Store, to_json
 from sagajobs.saga.sweeps.sweep import Sweep
+from sagajobs.saga.watching import Doing, Watchers
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class Engine:
 
     def __init__(self, database: Database, *, stall_after: float = DEFAULT_STALL_AFTER) -> None:
         self.database = database
-        self.executor = Executor(database, stall_after=stall_after, tell=self._tell)
+        self.watchers = Watchers()
+        self.executor = Executor(database, stall_after=stall_after, tell=self._tell, watchers=self.watchers)
         self.kinds: dict[str, type[Saga]] = {}
         self.sweeps: dict[str, Sweep] = {}
         self.publisher: Publisher | None = None
@@ -164,8 +166,25 @@ class Engine:
             if known is not None:
                 return known
         saga.check(session)
-        store = Store(session.connection())
-        started = store.start(
+        with self.watchers.doing(Doing(what="start", saga=kind.name, saga_id=saga.id)) as trace:
+            started = self._record(kind, saga, document, idempotency_key, trace, session)
+        if not started and idempotency_key is not None:
+            # Somebody with the same key was faster; his commit has let us pass, so his saga can be read now.
+            known = self._known(kind, idempotency_key, document, session)
+            if known is not None:
+                return known
+        return SagaHandle(saga.id, engine=self, created=True)
+
+    def _record(
+        self,
+        kind: type[Saga],
+        saga: Saga,
+        document: Any,
+        idempotency_key: str | None,
+        trace: str | None,
+        session: Session,
+    ) -> bool:
+        return Store(session.connection()).start(
             saga_id=saga.id,
             name=kind.name,
             version=kind.version,
@@ -174,6 +193,7 @@ class Engine:
             input_=document,
             idempotency_key=idempotency_key,
             useful_until=saga.useful_until(),
+            trace=trace,
             stall_after=self.executor.stall_after,
             steps=[
                 {
@@ -186,12 +206,6 @@ class Engine:
                 for position, step in enumerate(kind.definition.expand(saga))
             ],
         )
-        if not started and idempotency_key is not None:
-            # Somebody with the same key was faster; his commit has let us pass, so his saga can be read now.
-            known = self._known(kind, idempotency_key, document, session)
-            if known is not None:
-                return known
-        return SagaHandle(saga.id, engine=self, created=True)
 
     def _known(self, kind: type[Saga], idempotency_key: str, document: Any, session: Session) -> SagaHandle | None:
         found = Store(session.connection()).same_start(kind.name, idempotency_key, document)

@@ -22,6 +22,7 @@ from sagajobs.saga.records import SagaRecord, StepRecord
 from sagajobs.saga.settle import Settle
 from sagajobs.saga.states import UNFINISHED, SagaState, StepState
 from sagajobs.saga.store import Review, Store, describe_error
+from sagajobs.saga.watching import Watchers
 
 DEFAULT_STALL_AFTER = 15.0
 """Seconds without progress after which the sweep re-sends a saga's hint."""
@@ -40,6 +41,7 @@ class Executor:
         database: the engine's connections.
         stall_after: seconds, see `DEFAULT_STALL_AFTER`.
         tell: called after a commit with the sagas that were handed a lock by it.
+        watchers: who looks on.
     """
 
     def __init__(
@@ -48,10 +50,12 @@ class Executor:
         *,
         stall_after: float = DEFAULT_STALL_AFTER,
         tell: Callable[[Sequence[Successor]], None] = lambda _successors: None,
+        watchers: Watchers | None = None,
     ) -> None:
         self.database = database
         self.stall_after = stall_after
         self.tell = tell
+        self.watchers = watchers or Watchers()
 
     @property
     def owner(self) -> str:
@@ -92,7 +96,7 @@ class Executor:
                 if step.name not in look.saga.steps:
                     return Outcome(Verdict.END)  # from the chain of a version that this saga is not of
                 step = kind.definition.step(step.name)
-            act = Settle(self, kind, step, saga_id)
+            act = Settle(self, kind, step, look.saga)
             todo = plan.forward(look, step, redelivered=redelivered)
             if todo.do is plan.Do.CARRY_ON:
                 return Outcome(Verdict.CARRY_ON, following=kind.definition.following(look.saga, step.stage))
@@ -153,7 +157,7 @@ class Executor:
         self, connection: Connection, kind: type[Saga], step: Step, record: SagaRecord, row: StepRecord
     ) -> Outcome:
         if row.state in (StepState.WAITING, StepState.RUNNING, StepState.UNKNOWN):
-            settle = Settle(self, kind, step, record.id)
+            settle = Settle(self, kind, step, record)
             if step.external:
                 return settle.settle(connection, record, row)
             # A local step that was counted and then died: its transaction was rolled back, nothing happened.
@@ -162,7 +166,7 @@ class Executor:
         if step.undo is None:
             raise AssertionError(f"step {step.name} has no undo, and the plan named it")
         saga = kind.restore(record.id, record.input, record.results)
-        return Backward(self, kind, step, record.id).undo(connection, saga, record, row, step.undo)
+        return Backward(self, kind, step, record).undo(connection, saga, record, row, step.undo)
 
     def _hopeless(self, kind: type[Saga], saga_id: str, error: Exception) -> bool:
         """Ask a person about a saga that the code, time and again, cannot even take up; tell whether one was asked.

@@ -121,7 +121,7 @@ class Forward(Degrade):
             reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
         try:
             with self.database.session(connection) as db:
-                output = self.carry_out(Work.STEP, self.step.method, saga, db)
+                output = self.carry_out(Work.STEP, self.step.method, saga, db, attempt=attempt)
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
             connection.close()  # which rolls back
             return self._failed(record, row, error, attempt)
@@ -136,7 +136,7 @@ class Forward(Degrade):
         """
         self.check_time()
         try:
-            output = self.carry_out(Work.STEP, self.step.method, saga, self.key)
+            output = self.carry_out(Work.STEP, self.step.method, saga, self.key, attempt=row.attempts)
         except Exception as error:  # noqa: BLE001 - whatever a step raises is the engine's to classify
             return self._failed(record, row, error, row.attempts)
         reached(Point.AFTER_CALL, self.saga_id, self.step.name)

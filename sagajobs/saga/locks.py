@@ -1,14 +1,15 @@
 """Locks: what a saga works on is its own until it has ended (SPEC G6).
 
 A lock is a row, not a transaction's: it is held across steps, workers and restarts. Both functions below are SQL
-functions (migration 0002), because each of their statements must see what was committed before it: a single statement
-would decide from a snapshot older than the turn that it has waited for. They take turns per resource, behind an
-advisory lock, in the order of the resources' names, so that nobody waits for another one in a circle; the unique index
-on what is held lets nobody be the second. Nothing expires, as that could let two in: a holder whose saga has ended does
-not count, and one whose worker has died is brought to its end by the sweep.
+functions (migrations 0002, 0007), because each of their statements must see what was committed before it: a single
+statement would decide from a snapshot older than the turn that it has waited for. They take turns per resource, behind
+an advisory lock, in the order of the resources' names, so that nobody waits for another one in a circle; the unique
+index on what is held lets nobody be the second. Nothing expires, as that could let two in: a holder whose saga has
+ended does not count, and one whose worker has died is brought to its end by the sweep.
 
 Whoever lets go hands the lock to the first in line, in the same transaction, and tells him after the commit. Should
-that word be lost, he looks again by himself every `LOOK_AGAIN` seconds.
+that word be lost, he looks again by himself every `LOOK_AGAIN` seconds. That he had to wait, and for how long, is a
+line of his history (`ACQUIRED`), written where he gets the lock; who gets it at once costs nothing (migration 0007).
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from sqlalchemy import Connection, text
 
 LOOK_AGAIN = 5.0
 """Seconds after which a saga that waits for a lock looks by itself, should the word that it has it be lost."""
+
+ACQUIRED = "lock_acquired"
+"""The event in the history of a saga that got a lock it had been in line for; its detail has `waited_ms`.
+
+It is no lifecycle event: neither log nor outbox has it.
+"""
 
 TAKE = text("SELECT missing, over FROM saga_take_locks(CAST(:id AS uuid), CAST(:wanted AS text[]), :patience)")
 """Take locks in the order of their names, or get in line for the first that is not free. No row: all are held."""

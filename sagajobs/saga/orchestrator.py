@@ -86,6 +86,7 @@ class SagaOrchestrator:
                 input_=dict(context or {}),
                 idempotency_key=None,
                 useful_until=None,
+                trace=None,
                 stall_after=patience,
                 steps=(),
             )

@@ -80,6 +80,18 @@ class RetryPolicy:
         What nobody has classified is judged by the step: a local step has been rolled back, so its failure is
         permanent (a bug, bad data); an external one may have got through before it failed, so it is ambiguous.
         """
+        kind = self._named(error)
+        if kind is not None:
+            return kind
+        if not external and (isinstance(error, SoftTimeLimitExceeded) or passes_by_itself(error)):
+            return Failure.TRANSIENT
+        return Failure.AMBIGUOUS if external else Failure.PERMANENT
+
+    def foresees(self, error: BaseException) -> bool:
+        """Tell whether somebody has a class for `error`; any other one is taken for a mistake in the code."""
+        return self._named(error) is not None or isinstance(error, SoftTimeLimitExceeded) or passes_by_itself(error)
+
+    def _named(self, error: BaseException) -> Failure | None:
         kinds: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Failure], ...] = (
             (self.permanent, Failure.PERMANENT),
             (self.ambiguous, Failure.AMBIGUOUS),
@@ -92,9 +104,7 @@ class RetryPolicy:
         for types, kind in kinds:
             if isinstance(error, types):
                 return kind
-        if not external and (isinstance(error, SoftTimeLimitExceeded) or passes_by_itself(error)):
-            return Failure.TRANSIENT
-        return Failure.AMBIGUOUS if external else Failure.PERMANENT
+        return None
 
 
 def passes_by_itself(error: BaseException) -> bool:

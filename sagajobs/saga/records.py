@@ -44,6 +44,7 @@ class SagaRecord:
     Attributes:
         late: its `useful_until` has passed.
         hints: how often the sweep has re-sent a hint since the last progress.
+        trace: what a watcher put on record at the start (`watching`).
         steps: by name, in the order of their positions.
     """
 
@@ -59,6 +60,7 @@ class SagaRecord:
     error: Mapping[str, Any] | None
     useful_until: datetime | None
     late: bool
+    trace: str | None = None
     steps: Mapping[str, StepGlance] = field(default_factory=dict)
 
     @property
@@ -165,6 +167,7 @@ def saga_record(row: RowMapping) -> SagaRecord:
         error=row["error"],
         useful_until=row["useful_until"],
         late=bool(row["late"]),
+        trace=row["trace"],
         steps={step.name: step for step in sorted(glances, key=lambda step: step.position)},
     )
 

@@ -67,6 +67,7 @@ sagas = Table(
     Column("input", JSONB, nullable=False),
     Column("idempotency_key", Text),
     timestamp("useful_until"),
+    Column("trace", Text),
     Column("error", JSONB),
     timestamp("next_at"),
     Column("hints", Integer, nullable=False, server_default="0"),
@@ -207,4 +208,35 @@ switches = Table(
     Column("set_by", Text, nullable=False),
     Column("why", Text, nullable=False),
     timestamp("set_at", nullable=False),
+)
+
+saga_totals = Table(
+    "saga_totals",
+    metadata,
+    Column("saga", Text, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("upto", Float, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("total", Float, nullable=False),
+)
+
+saga_uncounted = Table(
+    "saga_uncounted",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("saga_id", UUID(as_uuid=False), nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("saga_id", UUID(as_uuid=False), nullable=False),
+    Column("saga", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("step", Text),
+    Column("attempt", SmallInteger),
+    timestamp("at", nullable=False),
+    Column("trace", Text),
 )

@@ -53,7 +53,7 @@ class Settle(Forward):
             return self.call(saga, record, row)
         reached(Point.AFTER_CLAIM, self.saga_id, self.step.name)
         try:
-            found = self.carry_out(Work.PROBE, finder.look, saga, self.key)
+            found = self.carry_out(Work.PROBE, finder.look, saga, self.key, attempt=row.probes)
         except EffectGone as error:
             return self._gone(record, row, error)
         except Exception as error:  # noqa: BLE001 - whatever a probe raises, it could not tell

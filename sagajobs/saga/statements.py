@@ -38,9 +38,11 @@ _CASE_TIMES = f"""
 START = text("""
     WITH saga AS (
         INSERT INTO sagas
-            (id, name, version, definition, kind, state, input, idempotency_key, useful_until, open_steps, next_at)
+            (id, name, version, definition, kind, state, input, idempotency_key, useful_until, trace, open_steps,
+                next_at)
         VALUES (CAST(:id AS uuid), :name, :version, :definition, :kind, 'pending', CAST(:input AS jsonb),
-                :idempotency_key, :useful_until, :open_steps, saga_now() + make_interval(secs => :stall_after))
+                :idempotency_key, :useful_until, :trace, :open_steps,
+                saga_now() + make_interval(secs => :stall_after))
         ON CONFLICT (name, idempotency_key) DO NOTHING
         RETURNING id
     ), steps AS (
@@ -64,7 +66,7 @@ SAME_START = text("""
 
 _SAGA = """
     g.id, g.name, g.version, g.definition, g.kind, g.state, g.stage, g.input, g.hints, g.error, g.useful_until,
-    g.useful_until < saga_now() AS late,
+    g.trace, g.useful_until < saga_now() AS late,
     (SELECT jsonb_object_agg(o.name, jsonb_build_object(
                 'state', o.state, 'stage', o.stage, 'position', o.position, 'output', o.output, 'attempts', o.attempts,
                 'leased', coalesce(o.lease_until > saga_now(), false),
@@ -294,7 +296,7 @@ TAKE_DUE = text("""
              WHERE o.saga_id = g.id AND o.state IN ('waiting', 'running', 'unknown', 'undoing')
                 AND coalesce(o.due_at, o.lease_until) > saga_now()))
     WHERE id = CAST(:id AS uuid) AND next_at <= saga_now()
-    RETURNING id, name, kind, state, stage, hints, (
+    RETURNING id, name, kind, state, stage, hints, trace, (
         SELECT array_agg(o.name ORDER BY o.position) FROM saga_steps o
         WHERE o.saga_id = g.id AND o.stage = g.stage AND o.state IN ('waiting', 'running', 'unknown')) AS open
 """)

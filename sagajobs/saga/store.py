@@ -132,6 +132,7 @@ class Store:
         input_: Any,
         idempotency_key: str | None,
         useful_until: datetime | None,
+        trace: str | None,
         stall_after: float,
         steps: Sequence[Mapping[str, Any]],
     ) -> bool:
@@ -147,6 +148,7 @@ class Store:
                 "input": json.dumps(input_),
                 "idempotency_key": idempotency_key,
                 "useful_until": useful_until,
+                "trace": trace,
                 "stall_after": stall_after,
                 "open_steps": sum(step["stage"] == 0 for step in steps),
                 "steps": json.dumps(list(steps)),

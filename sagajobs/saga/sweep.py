@@ -15,6 +15,7 @@ from sagajobs.saga import statements, wake
 from sagajobs.saga.events import Lifecycle, emit
 from sagajobs.saga.states import FORWARD, SagaState
 from sagajobs.saga.store import Review, Store
+from sagajobs.saga.watching import Doing
 
 if TYPE_CHECKING:
     from sagajobs.saga.engine import Engine
@@ -72,11 +73,13 @@ def _recover_one(engine: Engine, publisher: Publisher, saga_id: str) -> bool:
         if kind is None:
             return _to_review(Store(connection), row, "no code knows this kind of saga")
     kind = engine.version_of(kind, saga_id)
+    hint = Doing(what="hint", saga=kind.name, saga_id=saga_id, attempt=row["hints"], trace=row["trace"])
     # Committed first, published second: a sweep that dies in between has only put the hint off.
-    if SagaState(row["state"]) in FORWARD:
-        publisher.steps(kind, saga_id, kind.definition.hintable(row["open"] or ()))
-    else:
-        publisher.compensation(kind, saga_id)
+    with engine.watchers.doing(hint):
+        if SagaState(row["state"]) in FORWARD:
+            publisher.steps(kind, saga_id, kind.definition.hintable(row["open"] or ()))
+        else:
+            publisher.compensation(kind, saga_id)
     emit(Lifecycle.SAGA_HINTED, saga=kind.name, saga_id=saga_id, attempt=row["hints"])
     return True
 

@@ -12,7 +12,9 @@ import importlib
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -45,6 +47,10 @@ LOADED = [
     "sagajobs.runtime.settings",
 ]
 
+_one_at_a_time = threading.Lock()
+"""To start a process, `multiprocessing` asks after all others, and what it is told of one is told once: a thread that
+asks in the same moment learns nothing, and takes the process's exit status for 255."""
+
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(LOADED)
 
@@ -69,8 +75,20 @@ def start(
         err: file that takes what it says of errors; the same one if not given.
     """
     process = _context.Process(target=_run, args=(program, arguments, folder, dict(environment), out, err))
-    process.start()
+    with _one_at_a_time:
+        process.start()
     return process
+
+
+def ended(process: ForkServerProcess, timeout: float) -> int | None:
+    """Wait for a process, at most so many seconds; return its exit status, None if it still runs.
+
+    For those who start others in several threads.
+    """
+    connection.wait([process.sentinel], timeout)
+    with _one_at_a_time:
+        process.join(0)
+        return process.exitcode
 
 
 def _run(

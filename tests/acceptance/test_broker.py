@@ -85,7 +85,7 @@ def test_nothing_private_leaves_the_database(broker, workers, booking, simulator
     handles = [waiting, *(AppointmentCreationSaga.enqueue(booking(customer=private)) for _ in range(6))]
     slot = booking(customer=private, staff_id=staff[0])
     handles += [AppointmentCreationSaga.enqueue(slot) for _ in range(2)]
-    ends = {handle.wait(60) for handle in handles}
+    ends = {handle.wait(90) for handle in handles}
     assert ends == {"completed", "compensated"}
     found = {"queue": queued, "keys": _everything(broker), "events": ear.stop(), "log": worker.log.read_text()}
     assert waiting.id in found["events"]
@@ -128,5 +128,5 @@ def test_only_json_is_accepted(worker, booking):
         )
         channel.basic_publish(message, exchange="", routing_key=app.amqp.queues["saga.steps"].name)
     handle = AppointmentCreationSaga.enqueue(booking())
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
     assert not (worker.folder / "pickled").exists()

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import event, text
 
 from sagajobs.cli import completing
-from sagajobs.desk import queries
+from sagajobs.desk import metrics, queries
 from sagajobs.desk.statistics import statistics
 from sagajobs.desk.watching import AllEvents, EventsOfOne
 from sagajobs.flower import looking
 from sagajobs.saga.cases import Sieve
+from sagajobs.saga.totals import add_up
 from tests.support.fixtures import TABLES
 from tests.support.plans import DUE, FINISHED, GROWING, fill, plan_of
 
@@ -82,6 +83,22 @@ def test_so_do_one_saga_the_queue_and_health(filled):
         looking.how_all_stands(filled, circuit=None, quota=None)
     assert len(statements) > 10
     assert_frugal(filled, statements)
+
+
+def test_so_does_a_scrape(filled):
+    """What is unfinished, and what has ended since the last addition: twenty of each."""
+    due = "SELECT id FROM sagas WHERE ended_at IS NOT NULL ORDER BY id LIMIT 20"
+    with filled.database.transaction() as connection:
+        connection.execute(text(f"INSERT INTO saga_uncounted (saga_id) {due}"))
+    with asked(filled.database.engine) as statements:
+        metrics.read(filled, circuit=None, quota=None)
+    assert len(statements) > 8
+    assert_frugal(filled, statements)
+    with asked(filled.database.engine) as statements:
+        assert add_up(filled.database) == DUE_NOW
+    with filled.database.transaction() as connection:
+        connection.execute(text(f"INSERT INTO saga_uncounted (saga_id) {due}"))
+    assert_frugal(filled, [one for one in statements if "saga_uncounted" in one[0]])
 
 
 def test_so_do_what_is_counted_watched_chosen_and_completed(filled):

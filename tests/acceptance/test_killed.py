@@ -73,5 +73,5 @@ def test_a_caller_that_runs_a_saga_itself_dies_and_the_workers_finish_it(
     assert ended.returncode == -9, ended.stderr
     saga_id = db.execute(text("SELECT id FROM sagas")).scalar_one()
     handle = SagaHandle(str(saga_id))
-    assert handle.wait(60) == "completed"
+    assert handle.wait(90) == "completed"
     _assert_each_once(simulator, db, [handle.id])

@@ -44,6 +44,7 @@ def _hint(appointment_id: int, uid: str, what: str, step: str) -> dict:
     return {"appointment_id": appointment_id, "booking_uid": uid, "trigger": trigger, "seen": "x"}
 
 
+@pytest.mark.siege
 @pytest.mark.timeout(240)
 def test_killed_at_every_point(workers, done_there, simulator, app_engine, db):
     there = {}

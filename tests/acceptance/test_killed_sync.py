@@ -39,6 +39,7 @@ WORTH_A_WORKER = [
 all is done but the commit: the rest of a worker's deaths are the engine's to survive, whatever the saga."""
 
 
+@pytest.mark.siege
 @pytest.mark.timeout(240)
 def test_workers_killed(workers, ready, simulator, app_engine):
     changes = []
@@ -63,6 +64,6 @@ def test_a_storm_of_doubles_beside_the_work(worker, ready, simulator, app_engine
     for step in STEPS * 2:
         for *_, handle in started:
             app_engine.publisher.steps(AppointmentSyncSaga, handle.id, [step])
-    assert {handle.wait(60) for *_, handle in started} == {"completed"}
+    assert {handle.wait(90) for *_, handle in started} == {"completed"}
     for operation, appointment, data, _ in started:
         assert_in_step(app_engine, simulator, operation, appointment.id, data)

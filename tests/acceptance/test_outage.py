@@ -208,7 +208,7 @@ def test_workers_leave_it_alone_until_it_is_back(asked, workers, simulator, app_
     assert in_vain <= noticed + 1 + (time.monotonic() - began), "one trial a second (`tests/conftest.py`)"
     assert attempts(db) <= noticed
     simulator.heal()
-    assert {handle.wait(60) for handle in handles} == {"completed"}
+    assert {handle.wait(90) for handle in handles} == {"completed"}
     assert attempts(db) <= len(changes) + noticed
     assert "429" not in simulator.counts()["statuses"]
     assert value(db, "SELECT count(*) FROM review_cases") == 0

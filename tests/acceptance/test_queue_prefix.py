@@ -38,7 +38,7 @@ def test_deployments_with_prefixes_share_a_broker_and_nothing_else(another, work
     assert ours.status() == "pending", "its message was there before, and nobody of ours is"
 
     workers(beat=True)
-    assert [ours.wait(30), theirs.wait(30)] == ["completed"] * 2, "both are in one database here, and we have beat"
+    assert [ours.wait(90), theirs.wait(90)] == ["completed"] * 2, "both are in one database here, and we have beat"
     mine, others = _nodes(app), _nodes(another)
     assert (len(mine), len(others), mine & others) == (1, 1, set())
 

@@ -38,7 +38,7 @@ def test_the_database_goes_away_in_the_middle(worker, booking, simulator, app_en
     handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
     os.kill(server, how)
     handles += [patiently(lambda: AppointmentCreationSaga.enqueue(booking())) for _ in range(20)]
-    ends = [patiently(lambda handle=handle: handle.wait(60)) for handle in handles]
+    ends = [patiently(lambda handle=handle: handle.wait(90)) for handle in handles]
     assert ends == ["completed"] * 40
     started = patiently(lambda: _all_sagas(app_engine))
     assert _each_once(simulator, started)
@@ -48,7 +48,7 @@ def _all_sagas(app_engine):
     """Return all sagas: a start whose commit was not answered may be there too, and must have ended as well."""
     with app_engine.database.reading() as connection:
         handles = [SagaHandle(str(row.id)) for row in connection.execute(text("SELECT id FROM sagas"))]
-    assert {handle.wait(60) for handle in handles} == {"completed"}
+    assert {handle.wait(90) for handle in handles} == {"completed"}
     return handles
 
 
@@ -70,7 +70,7 @@ def test_two_beats_are_harmless(workers, booking, simulator):
     simulator.fault("create", "http_500", "after", probability=0.3, seed=7)
     workers()
     handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(30)]
-    assert [handle.wait(60) for handle in handles] == ["completed"] * 30
+    assert [handle.wait(90) for handle in handles] == ["completed"] * 30
     assert _each_once(simulator, handles)
 
 

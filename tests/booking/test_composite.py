@@ -308,7 +308,7 @@ def test_an_operator_says_which_booking_a_segment_has(order, db, simulator, app_
 
 def test_carried_by_workers(order, db, simulator, worker):
     handle = CompositeBookingSaga.enqueue(*order(3))
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert len(handle.result().appointments) == len(simulator.standing()) == 3
 
 
@@ -316,5 +316,5 @@ def test_the_same_order_with_the_same_key_is_one_saga(order, db, simulator, work
     wanted = order(2)
     first, second = (CompositeBookingSaga.enqueue(*wanted, idempotency_key="form-1") for _ in range(2))
     assert first.id == second.id
-    assert first.wait(30) == "completed"
+    assert first.wait(90) == "completed"
     assert len(simulator.standing()) == 2

@@ -209,7 +209,7 @@ def test_a_caller_waits_so_long_and_the_workers_carry_on(booking, db, simulator,
     simulator.fault("create", "http_503", "before", count=1)
     with pytest.raises(SagaNotFinished, match="workers carry it on"):
         AppointmentCreationSaga.run(booking(), patience=0.05)
-    assert saga(db).wait(30) == "completed"
+    assert saga(db).wait(90) == "completed"
 
 
 def test_cancelling_at_cal_com_is_refused_first_and_done_then(booking, db, simulator, app_engine):

@@ -48,7 +48,7 @@ def test_a_saga_waits_for_the_circuit_at_no_cost(worker, booking, simulator, db,
 
     circuit().succeeded(left_alone)
 
-    assert handle.wait(60) == "completed"
+    assert handle.wait(90) == "completed"
     assert handle.record().steps["book_calcom"].attempts == 1
     assert len(simulator.ledger()) == 1
 

@@ -41,7 +41,7 @@ def test_it_is_done_here_and_there(subject, simulator, app_engine, db, operation
 def test_workers_carry_it_out(worker, subject, simulator, app_engine, operation):
     appointment, data = subject(operation)
     handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data, idempotency_key=f"{operation}-once")
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     again = AppointmentSyncSaga.enqueue(appointment.id, operation, data, idempotency_key=f"{operation}-once")
     assert (again.id, again.created) == (handle.id, False)
     assert_in_step(app_engine, simulator, operation, appointment.id, data)
@@ -51,7 +51,7 @@ def test_it_starts_with_the_callers_own_transaction(worker, booked, app_engine):
     appointment = booked()
     with Session(app_engine.database.engine) as session, session.begin():
         handle = AppointmentSyncSaga.enqueue(appointment.id, "cancel", session=session)
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
 
 
 def test_what_cal_com_cannot_take_is_said_and_kept_here(booked, simulator, app_engine):

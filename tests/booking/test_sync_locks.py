@@ -120,7 +120,7 @@ def test_many_at_once_take_turns(worker, booked, simulator, app_engine, db, time
         AppointmentSyncSaga.enqueue(appointment.id, "reschedule", {"start": appointment.starts_at + n * LATER / 7})
         for n in range(1, times + 1)
     ]
-    assert [handle.wait(60) for handle in handles] == ["completed"] * times
+    assert [handle.wait(90) for handle in handles] == ["completed"] * times
     (live,) = simulator.standing()
     assert len(simulator.ledger()) == times + 1, "each moved the live one, once"
     here = row(app_engine, appointment.id)

@@ -176,7 +176,7 @@ def test_our_tables_refuse_it_and_the_sweep_makes_up_for_it(worker, subject, sim
         done_there = {"cancel": 0}.get(operation, 1)
         assert len(simulator.standing()) == done_there, "Cal.com is never undone"
     due(app_engine)
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert_in_step(app_engine, simulator, operation, appointment.id, data)
 
 

@@ -101,11 +101,11 @@ class Shell:
                 out=out,
                 err=err,
             )
-            process.join(timeout)
-            if process.exitcode is None:
+            status = nursery.ended(process, timeout)
+            if status is None:
                 process.kill()
                 raise AssertionError(f"{' '.join(argv)}: not within {timeout:g} s")
-            return Result(out.read_text(), err.read_text(), process.exitcode)
+            return Result(out.read_text(), err.read_text(), status)
 
     def at_once(self, *commands: list[str]) -> list[Result]:
         """Run several commands, a few at a time: most of each is spent on waiting."""

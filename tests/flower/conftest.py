@@ -1,82 +1,20 @@
-"""A real Flower for our application, in a process of its own, and what its pages show."""
+"""Flowers that run until a module ends, what their pages show, and a saga to be shown."""
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from html.parser import HTMLParser
 from http import HTTPStatus
-from pathlib import Path
 
 import pytest
 import requests
 
 from sagajobs import AppointmentCreationSaga, SagaHandle
 from sagajobs.saga import RetryPolicy
-from sagajobs.testing import nursery
-from sagajobs.testing.waiting import wait_for
+from tests.support.flowers import Flower, running
 from tests.support.sagas import record
-
-LOGIN = ("ann", "a password")
-
-_WITHIN = 20
-
-
-class Flower:
-    """A Flower by its address."""
-
-    def __init__(self, url: str, log: Path, auth: tuple[str, str] | None) -> None:
-        self.url = url
-        self.log = log
-        self.auth = auth
-
-    def get(self, path: str, **options) -> requests.Response:
-        return requests.get(self.url + path, timeout=_WITHIN, **{"auth": self.auth, **options})
-
-    def post(self, path: str, **form: str) -> requests.Response:
-        """Send a form as a browser would that has been shown one."""
-        with requests.Session() as session:
-            session.auth = self.auth
-            session.get(self.url + "/sagas", timeout=_WITHIN)
-            form = {"_xsrf": session.cookies.get("_xsrf", ""), **form}
-            return session.post(self.url + path, data=form, timeout=_WITHIN, allow_redirects=False)
-
-
-@contextmanager
-def running(
-    *options: str, app: str = "sagajobs", auth: tuple[str, str] | None = LOGIN, **environment: str
-) -> Iterator[Flower]:
-    """Run `celery -A sagajobs flower`, or another application's, until the end of the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "flower.log"
-        arguments = ["celery", "-A", app, "flower", "--address=127.0.0.1", "--port=0", *options]
-        if auth is not None:
-            arguments.append(f"--basic-auth={auth[0]}:{auth[1]}")
-        variables = os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(Path.cwd())])}
-        process = nursery.start(
-            "celery.__main__:main", arguments, folder=Path(folder), environment=variables | environment, out=log
-        )
-        try:
-            wait_for(lambda: _port(log) or not process.is_alive(), _WITHIN)
-            assert process.is_alive(), log.read_text()
-            prefix = next((one.partition("=")[2] for one in options if one.startswith("--url-prefix=")), "")
-            yield Flower(f"http://127.0.0.1:{_port(log)}" + (f"/{prefix}" if prefix else ""), log, auth)
-        finally:
-            process.terminate()
-            process.join(10)
-            process.kill()
-            process.join()
-
-
-def _port(log: Path) -> str | None:
-    said = log.read_text() if log.exists() else ""
-    found = re.search(r"Visit me at https?://[^:]+:(\d+)", said)
-    return found[1] if found else None
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import requests
@@ -15,6 +16,7 @@ from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga
 from sagajobs.testing.waiting import wait_for
+from tests.support.flowers import NOWHERE, known_servers
 from tests.support.tables import dump
 
 
@@ -49,26 +51,24 @@ def test_a_database_that_is_away_or_empty_is_one_line_and_flower_goes_on(start_f
     url = sqlalchemy.make_url(servers().database)
     name = f"empty{uuid.uuid4().hex[:8]}"
     admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-    known = {
-        "SAGAJOBS_BROKER_URL": servers().broker,
-        "SAGAJOBS_REDIS_URL": servers().redis,
-        "SAGAJOBS_CALCOM_URL": servers().calcom,
-        "SAGAJOBS_CALCOM_API_KEY": servers().calcom_api_key.get_secret_value(),
-    }
     with admin.connect() as connection:
         connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
     try:
         for database, line in (
             (url.set(database=name).render_as_string(hide_password=False), "run: sagajobs db upgrade"),
-            ("postgresql://nobody@127.0.0.1:1/nothing", "The database does not answer (OperationalError)"),
+            (NOWHERE, "The database does not answer (OperationalError)"),
         ):
-            flower = start_flower(SAGAJOBS_DATABASE_URL=database, **known)
+            flower = start_flower(SAGAJOBS_DATABASE_URL=database, **known_servers())
             for path in ("/sagas", "/sagas/health", "/sagas/12345678"):
                 answer = flower.get(path)
                 assert answer.status_code == 503
                 assert line in answer.text
                 assert "Traceback" not in answer.text
             assert flower.get("/workers").status_code == 200
+            told = flower.get("/metrics")
+            assert told.status_code == 200
+            assert re.findall("^saga_.*", told.text, re.MULTILINE) == ["saga_database_up 0.0", "saga_workers 0.0"]
+            assert "# TYPE flower_events_total counter" in told.text
     finally:
         with admin.connect() as connection:
             connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
@@ -79,8 +79,10 @@ def test_the_names_of_flower_that_the_tab_stands_on():
     from flower import urls
     from flower.views import BaseHandler
     from flower.views.error import NotFoundErrorHandler
+    from flower.views.monitor import Metrics
 
     catch_all = urls.handlers[-1]
+    assert iscoroutinefunction(Metrics.get)
     assert tuple(catch_all) == (r".*", NotFoundErrorHandler)
     assert isinstance(urls.settings, dict)
     assert callable(BaseHandler.check_xsrf_cookie)
@@ -133,6 +135,8 @@ def test_the_flower_of_another_project_has_no_tab(start_flower, tmp_path):
         assert "Sagas" not in page.text
     for path in ("/sagas", "/sagas/health", "/sagas/12345678"):
         assert flower.get(path).status_code == 404
+    told = flower.get("/metrics")
+    assert (told.status_code, "flower_events" in told.text, "saga_" in told.text) == (200, True, False)
 
 
 def test_a_database_that_hangs_or_comes_back_holds_up_nobody(start_flower, app_engine, clean):
@@ -146,15 +150,20 @@ def test_a_database_that_hangs_or_comes_back_holds_up_nobody(start_flower, app_e
         connection.execute(text("SELECT pg_terminate_backend(pid) FROM unnest(:pids) pid"), {"pids": list(theirs)})
     assert flower.get("/sagas").status_code == 200, "asked once more, on a new connection"
 
-    with database.transaction() as connection, ThreadPoolExecutor(6) as pool:
+    with database.transaction() as connection, ThreadPoolExecutor(8) as pool:
         connection.execute(text("LOCK TABLE sagas IN ACCESS EXCLUSIVE MODE"))
         waiting = [pool.submit(flower.get, "/sagas") for _ in range(4)]
         wait_for(lambda: _blocked() == 4)
+        scraped = [pool.submit(flower.get, "/metrics") for _ in range(2)]
         assert flower.get("/workers").elapsed.total_seconds() < 2
         for answer in waiting:
             assert answer.result().status_code == 503
             assert "The database took longer than 5 s to answer." in answer.result().text
+        for told in scraped:
+            assert told.result().status_code == 200
+            assert "saga_database_up 0.0" in told.result().text.splitlines()
     assert flower.get("/sagas").status_code == 200
+    assert "saga_database_up 1.0" in flower.get("/metrics").text.splitlines()
 
 
 def _connections(database) -> set[int]:

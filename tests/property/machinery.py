@@ -13,9 +13,10 @@ from sagajobs.errors import TransientError
 from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.sweep import recover
 from sagajobs.saga.sweeps import run
-from sagajobs.saga.sweeps.purge import purge, purgeable, purged
+from sagajobs.saga.sweeps.purge import purge, purgeable
 from sagajobs.saga.sweeps.review import review
 from tests.property.world import FIRST, World, index, something
+from tests.support.totalling import figures
 
 RETENTION = 90
 """Days."""
@@ -121,12 +122,13 @@ class Machinery(World):
             f"UPDATE sagas SET created_at = created_at - interval '{2 * RETENTION} days';"
             f"UPDATE sagas SET ended_at = ended_at - interval '{2 * RETENTION} days' WHERE id IN ({listed})"
         )
-        was, due = sum(purged(self.engine).values()), purgeable(self.engine, older_than_days=RETENTION)
+        was, due = figures(self.engine), purgeable(self.engine, older_than_days=RETENTION)
         gone = purge(self.engine, older_than_days=RETENTION, batch=2)
         kept = {row[0]: row for row in self.rows(_KEPT)}
         assert kept == {saga_id: row for saga_id, row in before.items() if saga_id not in old}
         assert gone == due, "what goes is what was said to go"
-        assert sum(gone.values()) == len(old) == sum(purged(self.engine).values()) - was
+        assert sum(gone.values()) == len(old)
+        assert figures(self.engine) == was, "no counter falls, and none counts a saga twice"
         for saga_id in old[:1]:  # a copy of one of its messages was still on the way
             kind = self.engine.kinds[before[saga_id][1]]
             self.broker.steps(kind, str(saga_id), [kind.definition.steps[0].name])

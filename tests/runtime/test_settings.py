@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from sagajobs.errors import ConfigurationError
 from sagajobs.runtime.servers import resolve
-from sagajobs.runtime.settings import Settings
+from sagajobs.runtime.settings import BY_FILE, Settings
 from sagajobs.runtime.urls import redact
 
 HARD = "a!b@c$d()e*_,/:;=?@ff[]22"
@@ -198,3 +198,77 @@ def test_each_client_gets_the_url_as_it_wants_it(load):
 )
 def test_redact(url, shown):
     assert redact(url) == shown
+
+
+SECRET_FILES = {
+    "DATABASE_URL": "postgresql://u:s3cret@h/db",
+    "BROKER_URL": "redis://:s3cret@h/0",
+    "REDIS_URL": "redis://:s3cret@h/1",
+    "CALCOM_API_KEY": "s3cret",
+    "CALCOM_WEBHOOK_SECRET": "s3cret",
+    "FLOWER_LOGIN": "ann:s3cret",
+    "SENTRY_DSN": "https://s3cret@sentry.io/1",
+}
+
+
+def test_each_secret_may_stand_in_a_file(load, tmp_path):
+    given = {}
+    for name, value in SECRET_FILES.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        given[f"{name}_FILE"] = str(tmp_path / name)
+    assert set(BY_FILE) == {name.lower() for name in SECRET_FILES}
+    assert set(BY_FILE) >= {
+        name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+    }
+    settings = load(**given, CALCOM_URL="https://api.cal.com")
+    assert settings.database_url == SECRET_FILES["DATABASE_URL"]
+    assert settings.flower_login == SecretStr("ann:s3cret")
+    rows = {row.variable.removeprefix("SAGAJOBS_"): row for row in settings.describe()}
+    assert {name for name, row in rows.items() if row.source == "file"} == set(SECRET_FILES)
+    assert "s3cret" not in f"{settings.describe()} {settings!r}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be used (No such file or directory); name a file that holds the value alone"),
+        (b" \n", "cannot be used (it is empty)"),
+        (b"s3cret\xff", "cannot be used (it is no text)"),
+        (b"mysql://u:s3cret@h/db", "names mysql, and sagas rely on"),
+    ],
+)
+def test_a_file_that_is_no_use_is_one_line(load, tmp_path, content, said):
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationError) as caught:
+        load(DATABASE_URL_FILE=str(file))
+    assert str(caught.value).startswith("SAGAJOBS_DATABASE_URL_FILE: ")
+    assert said in str(caught.value)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_secret_comes_one_way_and_nothing_else_comes_by_file(load, tmp_path):
+    (tmp_path / "key").write_text("k")
+    with pytest.raises(ConfigurationError) as caught:
+        load(CALCOM_API_KEY_FILE=str(tmp_path / "key"), CALCOM_API_KEY="k", LOG_LEVEL_FILE=str(tmp_path / "key"))
+    assert str(caught.value).split("; and ") == [
+        "SAGAJOBS_LOG_LEVEL_FILE: no setting has this name; did you mean SAGAJOBS_LOG_LEVEL?",
+        "SAGAJOBS_CALCOM_API_KEY_FILE: is set, and so is SAGAJOBS_CALCOM_API_KEY; remove one of them",
+    ]
+
+
+def test_a_login_is_a_name_and_a_password(load):
+    for wrong in ("ann", ":s3cret", "ann:"):
+        with pytest.raises(
+            ConfigurationError, match=r"SAGAJOBS_FLOWER_LOGIN: is no login; write it like NAME:PASSWORD"
+        ):
+            load(FLOWER_LOGIN=wrong)
+
+
+def test_a_number_without_an_account_has_a_home(load, monkeypatch):
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for call in ("getuid", "geteuid"):
+        monkeypatch.setattr(os, call, lambda: 2_000_000_001)
+    assert str(load().home) == "/var/lib/sagajobs"

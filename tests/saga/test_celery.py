@@ -19,14 +19,14 @@ def tried(world, handle, what: str) -> int:
 
 def test_happy_path(worker, world):
     handle = Scripted.enqueue({})
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
     assert world.local(handle.id) == ["first", "note_call", "extra", "last"]
     assert handle.result()["last"] == 42
 
 
 def test_a_failure_is_undone_by_the_errback(worker, world):
     handle = Scripted.enqueue({"script": {"last": ["bug"]}})
-    assert handle.wait(20) == "compensated"
+    assert handle.wait(90) == "compensated"
     assert not world.stands(f"{handle.id}/call")
     with pytest.raises(SagaException, match="failed at step last"):
         handle.result()
@@ -43,7 +43,7 @@ def test_retries_probes_and_undo_retries_come_back_through_the_sweep(worker, wor
             }
         }
     )
-    assert handle.wait(30) == "compensated"
+    assert handle.wait(90) == "compensated"
     assert world.acts(handle.id).count("book") == 1
     assert world.acts(handle.id).count("cancel") == 1
 
@@ -60,7 +60,7 @@ def test_a_hundred_sagas_at_once_each_once(worker, world):
 def test_workers_finish_what_a_former_version_began_step_by_step_of_its_own(worker, world):
     former, present = (kind.enqueue({"count": 3}) for kind in (Former, Present))
     lost = record(Former, {})
-    assert [handle.wait(30) for handle in (former, present, lost)] == ["completed"] * 3
+    assert [handle.wait(90) for handle in (former, present, lost)] == ["completed"] * 3
     outputs = [{name: one.output for name, one in one.record().steps.items()} for one in (former, present, lost)]
     parts = ["begin", *(f"part[{n}]" for n in range(3))]
     assert outputs[0] == dict.fromkeys((*parts, "close"), 1)
@@ -71,7 +71,7 @@ def test_workers_finish_what_a_former_version_began_step_by_step_of_its_own(work
 
 def test_a_lost_first_message_is_sent_again(worker, world):
     handle = record(Scripted, {})
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
 
 
 def test_every_message_twice_changes_nothing(worker, world):
@@ -91,7 +91,7 @@ def test_steps_in_the_wrong_order_do_nothing(worker, world, app_engine):
     handle = record(Scripted, {})
     for name in ("last", "extra", "call", "compensate"):
         app.tasks[f"scripted.{name}"].si(saga_id=handle.id).set(queue="saga.steps").apply_async()
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
     assert world.local(handle.id) == ["first", "note_call", "extra", "last"]
 
 
@@ -99,7 +99,7 @@ def test_a_message_for_a_saga_that_never_was_is_dropped(worker, world):
     nobody = "00000000-0000-0000-0000-000000000000"
     app.tasks["scripted.first"].si(saga_id=nobody).set(queue="saga.steps").apply_async()
     handle = Scripted.enqueue({})
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
 
 
 # --- Celery never calls an errback when … ---
@@ -118,19 +118,19 @@ def test_a_step_is_revoked(worker, world):
     handle = record(Scripted, {})
     app.control.revoke("revoked-message")
     _published(world, handle, task_id="revoked-message")
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
 
 
 def test_a_step_expires_in_the_queue(worker, world):
     handle = record(Scripted, {})
     _published(world, handle, expires=-1)
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
 
 
 def test_a_worker_does_not_know_the_task(worker, world):
     handle = record(Scripted, {})
     app.send_task("scripted.step_of_tomorrow", kwargs={"saga_id": handle.id}, queue="saga.steps")
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
 
 
 def test_a_message_is_malformed(worker, world):
@@ -140,25 +140,25 @@ def test_a_message_is_malformed(worker, world):
             message = channel.prepare_message(body, content_type="application/json", content_encoding="utf-8")
             channel.basic_publish(message, exchange="", routing_key=app.amqp.queues["saga.steps"].name)
     handle = Scripted.enqueue({})
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
 
 
 def test_a_step_is_killed_in_its_work(worker, world):
     handle = Scripted.enqueue({"script": {"first": ["die", "ok"]}})
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert world.local(handle.id).count("first") == 1
 
 
 def test_a_step_leaves_its_process(worker, world):
     handle = Scripted.enqueue({"script": {"first": ["exit", "ok"]}})
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert world.local(handle.id).count("first") == 1
 
 
 @pytest.mark.parametrize("how", ["sleep", "hang"], ids=["soft limit", "hard limit, whose errback is called twice"])
 def test_a_step_comes_to_its_time_limit_after_it_has_booked(worker, world, how):
     handle = Scripted.enqueue({"script": {"call": [f"book+{how}"]}})
-    assert handle.wait(60) == "completed"
+    assert handle.wait(90) == "completed"
     assert world.acts(handle.id).count("book") == 1
     assert tried(world, handle, "cancel") == 0
 
@@ -169,7 +169,7 @@ def test_the_errback_is_not_registered(worker, world):
     steps = [app.tasks[f"scripted.{name}"].si(saga_id=handle.id).set(queue="saga.steps") for name in ("first", "call")]
     unknown = app.signature("scripted.undo_of_tomorrow", kwargs={"saga_id": handle.id}, immutable=True)
     (steps[0] | steps[1]).on_error(unknown.set(queue="saga.compensate")).apply_async()
-    assert handle.wait(30) == "compensated"
+    assert handle.wait(90) == "compensated"
 
 
 @pytest.mark.parametrize("what", ["first", "call"])

@@ -127,7 +127,7 @@ def test_the_holders_worker_dies_and_nobody_else_gets_in_until_the_sweep_has_end
     wait_for(held.spans)
     others = [Locking.enqueue({"resources": ["a"]}) for _ in range(3)]
     workers(concurrency=0)
-    assert [handle.wait(60) for handle in (holder, *others)] == ["completed"] * 4
+    assert [handle.wait(90) for handle in (holder, *others)] == ["completed"] * 4
     assert held.spans()["a"][0][2] == holder.id
     assert held.overlaps() == []
     assert holder.record().steps["work"].attempts == 3

@@ -15,7 +15,7 @@ from tests.support.wide import Wide
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("whom", ["child", "worker"])
+@pytest.mark.parametrize("whom", [pytest.param("child", marks=pytest.mark.siege), "worker"])
 def test_killed_at_every_point_of_every_one_of_a_stage(workers, world, app_engine, whom):
     with fleet(workers) as beat:
         doomed = Doomed(app_engine, beat, whom)

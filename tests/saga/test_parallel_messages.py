@@ -111,7 +111,7 @@ def test_a_worker_dies_anywhere_with_any_message(app_engine, world, broker, scri
 
 def test_carried_by_celery(worker, world):
     handles = [Wide.enqueue({"script": script}) for script in ({}, {"book[1]": ["permanent"]}, {"last": ["bug"]})]
-    assert [handle.wait(30) for handle in handles] == ["completed", "compensated", "compensated"]
+    assert [handle.wait(90) for handle in handles] == ["completed", "compensated", "compensated"]
     for handle, script in zip(handles, ({}, 1, 1), strict=True):
         _each_once(world, handle, script)
 

@@ -83,7 +83,7 @@ def test_a_step_of_a_worker_that_is_gone_is_settled_before_its_lease_ends(worker
         assert connection.execute(longer).rowcount == 1
         connection.execute(text("UPDATE sagas SET next_at = saga_now() + interval '10 min'"))
     workers(concurrency=1, beat=True, SAGAJOBS_STALL_AFTER=str(LONG))
-    assert handle.wait(20) == "completed"
+    assert handle.wait(90) == "completed"
     assert world.acts(handle.id).count("book") == 1
 
 
@@ -98,14 +98,14 @@ def test_messages_in_the_hands_of_a_worker_that_is_gone_are_sent_again(workers, 
         worker.kill()
     assert any(handle.status() != "completed" for handle in handles)
     workers(concurrency=2, beat=True, **quiet)
-    assert {handle.wait(60) for handle in handles} == {"completed"}
+    assert {handle.wait(90) for handle in handles} == {"completed"}
     assert {world.acts(handle.id).count("book") for handle in handles} == {1}
 
 
 def test_a_frozen_worker_is_not_missed(workers, world, app_engine, sql):
     """It may be in the middle of a call: only its lease tells."""
     worker = workers(concurrency=1)
-    assert Scripted.enqueue({}).wait(20) == "completed"
+    assert Scripted.enqueue({}).wait(90) == "completed"
     names = set(sql("SELECT DISTINCT owner FROM saga_steps WHERE owner IS NOT NULL"))
     os.killpg(worker.process.pid, signal.SIGSTOP)
     try:

@@ -35,17 +35,17 @@ engine.database.close()
 
 def test_a_remedy_sets_the_workers_going(worker, world, app_engine):
     handle = Scripted.enqueue({"script": {"last": ["bug"], "cancel": ["permanent", "ok"]}})
-    assert handle.wait(30) == "manual_review_required"
+    assert handle.wait(90) == "manual_review_required"
     assert app_engine.review.retry(app_engine.review.of(handle.id).number, **SIGNED).state == "compensating"
-    assert handle.wait(30) == "compensated"
+    assert handle.wait(90) == "compensated"
     assert not world.stands(f"{handle.id}/call")
 
 
 def test_a_remedy_that_goes_forward_sets_them_going_too(worker, world, app_engine):
     handle = Pivoting.enqueue({"script": {"after": ["permanent", "ok"]}})
-    assert handle.wait(30) == "manual_review_required"
+    assert handle.wait(90) == "manual_review_required"
     app_engine.review.retry(app_engine.review.of(handle.id).number, **SIGNED)
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert world.local(handle.id)[-1] == "after"
 
 
@@ -60,7 +60,7 @@ def test_a_cancel_reaches_a_saga_that_the_workers_have_in_hand(worker, world):
     while world.acts(handle.id).count("try:call") <= tries:
         threading.Event().wait(0.02)
     handle.cancel(**SIGNED)
-    assert handle.wait(30) == "compensated"
+    assert handle.wait(90) == "compensated"
     assert world.local(handle.id).count("undo_first") == 1
 
 

@@ -61,7 +61,8 @@ def test_the_hint_is_for_the_step_in_work_and_for_the_undo_when_compensating(app
         app_engine.drive(Scripted, handle.id)
 
 
-def test_two_sweeps_at_once_take_each_saga_once(world, app_engine, _clean_broker):
+def test_two_sweeps_at_once_take_each_saga_once(world, app_engine, _clean_broker, monkeypatch):
+    monkeypatch.setattr(app_engine.executor, "stall_after", 600.0)  # none is due again before all have been taken
     handles = [record(Scripted, {}) for _ in range(50)]
     with app_engine.database.transaction() as connection:
         connection.execute(text("UPDATE sagas SET next_at = saga_now()"))

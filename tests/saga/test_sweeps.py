@@ -70,6 +70,6 @@ def test_what_a_sweep_says_of_its_failure_does_not_get_out(app_engine, caplog, m
 
 def test_beat_and_a_worker_sweep(worker, db, app_engine):
     handle = record(Scripted, {})
-    assert handle.wait(60) == "completed"
+    assert handle.wait(90) == "completed"
     wait_for(lambda: db.execute(text("SELECT count(*) FROM sweeps WHERE name = 'recover'")).scalar_one() == 1)
     wait_for(lambda: db.execute(text("SELECT count(*) FROM sweeps WHERE name = 'review'")).scalar_one() == 1, 40)

@@ -87,7 +87,7 @@ def test_all_or_nothing(order, db, simulator, impatient, kind, fails):
 
 def test_happy_path(worker, order, db, simulator, staff):
     handle = CompositeBookingSaga.enqueue(*order(3))
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert handle.public_status() == "confirmed"
     made = handle.result()
     uids = {booked["metadata"][METADATA_KEY]: booked["uid"] for booked in simulator.standing()}
@@ -104,7 +104,7 @@ def test_one_step_fails_and_compensation_runs(worker, order, db, simulator):
     taken = wanted.segments[2]
     other = simulator.book(event_type_id=taken["event_type_id"], start=taken["start"].isoformat())
     handle = CompositeBookingSaga.enqueue(*wanted)
-    assert handle.wait(60) == "compensated"
+    assert handle.wait(90) == "compensated"
     assert handle.record().failed_step == "book_segment[2]"
     assert handle.public_status() == "cancelled"
     assert [booked["uid"] for booked in simulator.standing()] == [other["uid"]]
@@ -138,7 +138,7 @@ def test_retry_after_transient_failure(worker, order, db, simulator):
     """Cal.com does not answer twice, and nothing was done: whoever was not served tries again."""
     simulator.fault("create", "http_503", "before", count=2)
     handle = CompositeBookingSaga.enqueue(*order(3))
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert history(db)["step_retry"] == 2
     assert sum(handle.record().steps[f"book_segment[{number}]"].attempts for number in range(3)) == 5
     assert len(simulator.ledger()) == 3

@@ -89,7 +89,7 @@ def test_all_or_nothing(booking, db, simulator, impatient, failing):
 
 def test_happy_path(worker, booking, db, simulator, staff):
     handle = AppointmentCreationSaga.enqueue(booking())
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert handle.public_status() == "confirmed"
     (row,) = appointments(db)
     (booked,) = simulator.standing()
@@ -112,7 +112,7 @@ def test_one_step_fails_and_compensation_runs(worker, booking, db, simulator):
     request = booking()
     other = simulator.book(event_type_id=request["event_type_id"], start=request["start"].isoformat())
     handle = AppointmentCreationSaga.enqueue(request)
-    assert handle.wait(60) == "compensated"
+    assert handle.wait(90) == "compensated"
     assert handle.record().failed_step == "book_calcom"
     assert handle.public_status() == "cancelled"
     with pytest.raises(SagaException, match="was undone"):
@@ -147,7 +147,7 @@ def test_retry_after_transient_failure(worker, booking, db, simulator):
     """Cal.com does not answer twice, and nothing was done: the third attempt books."""
     simulator.fault("create", "http_503", "before", count=2)
     handle = AppointmentCreationSaga.enqueue(booking())
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert handle.record().steps["book_calcom"].attempts == 3
     assert history(db).count("step_retry") == 2
     assert len(simulator.ledger()) == 1

@@ -61,7 +61,7 @@ def test_manual_review_after_persistent_failure(subject, simulator, app_engine, 
 def test_happy_path(worker, subject, simulator, app_engine, operation):
     appointment, data = subject(operation)
     handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert handle.result()["success"]
     assert_in_step(app_engine, simulator, operation, appointment.id, data)
 
@@ -79,7 +79,7 @@ def test_100_sagas_run_concurrently(worker, unbooked, simulator, app_engine, db)
     asked = [(one.id, *changes[n % 4](one.starts_at)) for n, one in enumerate(appointments)]
     for wave in ([(one.id, "create", {}) for one in appointments], asked):
         handles = [AppointmentSyncSaga.enqueue(*one) for one in wave]
-        assert [handle.wait(80) for handle in handles] == ["completed"] * 100
+        assert [handle.wait(90) for handle in handles] == ["completed"] * 100
         assert [handle.result()["success"] for handle in handles] == [True] * 100
     ledger = simulator.ledger()
     for number, operation, data in asked:
@@ -99,7 +99,7 @@ def test_one_step_fails_and_compensation_runs(worker, subject, simulator, app_en
     simulator.book(event_type_id=appointment.event_type_id, start=start.isoformat())
     standing = len(simulator.standing())
     handle = AppointmentSyncSaga.enqueue(appointment.id, operation, data)
-    assert handle.wait(30) == "compensated"
+    assert handle.wait(90) == "compensated"
     after = row(app_engine, appointment.id)
     assert (after.status, after.calcom_sync_status) == (appointment.status, appointment.calcom_sync_status)
     assert (after.starts_at, after.moving_starts_at) == (appointment.starts_at, None)

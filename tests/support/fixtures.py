@@ -17,7 +17,7 @@ from sagajobs.testing.worker import Worker
 from tests.support import chromium
 
 TABLES = (
-    "sagas, saga_steps, saga_events, saga_locks, review_cases, sweeps, switches, "
+    "sagas, saga_steps, saga_events, saga_locks, review_cases, saga_totals, saga_uncounted, sweeps, switches, outbox, "
     "appointments, composite_bookings, customers, staff, audit_log"
 )
 EMPTY = "; ".join(f"DELETE FROM {table}" for table in TABLES.split(", "))

@@ -158,7 +158,7 @@ def queries(due: int) -> list[Query]:
         ),
         Query("review: cases overdue", sweeps.OVERDUE, {"batch": due}, OPEN_CASES),
         Query("review: one alert", sweeps.TAKE_OVERDUE, {"id": 1, **alerts}, "pk_review_cases"),
-        Query("purge: one batch", sweeps.PURGE, {"days": 90, "batch": due, "sweep": "purge"}, "ix_sagas_ended"),
+        Query("purge: one batch", sweeps.PURGE, {"days": 90, "batch": due}, "ix_sagas_ended"),
         Query(
             "reconcile: a day's appointments",
             reconcile.APPOINTMENTS,

@@ -7,6 +7,7 @@ step's transaction: as with an HTTP API.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -20,6 +21,8 @@ from sqlalchemy.orm import Session
 
 from sagajobs.errors import AmbiguousRefusal, Deferred, EffectGone, PermanentError, SagaException, TransientError
 from sagajobs.saga import RetryPolicy, Saga, SagaHandle, step
+
+log = logging.getLogger("tests.author")
 
 QUICK = RetryPolicy(max_attempts=3, base=0.02, max_delay=0.05, deferral=0.02)
 
@@ -120,6 +123,7 @@ class Scripted(Saga):
     def _act(self, what: str) -> str:
         """Do what the script says for the n-th time of `what`; how many there were is counted in the world."""
         world: World = self.services
+        log.info("doing what the script says")
         times = world.acts(self.id).count(f"try:{what}")
         world.act(f"{self.id}/{what}", f"try:{what}")
         script = self.input.script.get(what, ["ok"])

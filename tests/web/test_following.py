@@ -94,7 +94,7 @@ def test_an_answer_that_is_lost_is_made_up_for_by_the_webhook(worker, told, book
     """The webhook comes before the answer would have: the probe finds the booking all the same."""
     simulator.fault("create", "http_500", "after", count=1)
     handle = AppointmentCreationSaga.enqueue(booking())
-    assert handle.wait(30) == "completed"
+    assert handle.wait(90) == "completed"
     assert len(simulator.ledger()) == 1
 
 

@@ -88,7 +88,7 @@ def examine(executor: Executor, kind: type[Saga], case: Case) -> Seen:
     if row is None:
         return Seen(counted=False)
     reached(Point.AFTER_CLAIM, case.saga_id, step.name)
-    examination = Examination(executor, kind, step, case)
+    examination = Examination(executor, kind, step, record, case)
     # What a look means depends on where the saga was going when the question came up.
     return examination.look(saga, replace(record, state=heading), row, step.finder)
 
@@ -146,8 +146,8 @@ def _claim(executor: Executor, case: Case, state: StepState, step: Step) -> Step
 class _UnderReview(Act):
     """An act on a step of a saga that a person is asked about: what it writes takes the saga out of review."""
 
-    def __init__(self, executor: Executor, kind: type[Saga], step: Step, case: Case) -> None:
-        super().__init__(executor, kind, step, case.saga_id)
+    def __init__(self, executor: Executor, kind: type[Saga], step: Step, saga: SagaRecord, case: Case) -> None:
+        super().__init__(executor, kind, step, saga)
         self.case = case
         self.settled = False
 
@@ -218,7 +218,7 @@ class Examination(_UnderReview, Settle):
     def look(self, saga: Saga, record: SagaRecord, row: StepRecord, finder: Probe) -> Seen:
         """Look with no transaction open, and record what was seen."""
         try:
-            found = self.carry_out(Work.PROBE, finder.look, saga, self.key)
+            found = self.carry_out(Work.PROBE, finder.look, saga, self.key, attempt=row.probes)
         except EffectGone as error:
             self._taken_back(saga, record, row, error)
             return self._seen()
@@ -261,7 +261,7 @@ class Examination(_UnderReview, Settle):
     def _gone_at_last(self, saga: Saga, record: SagaRecord, row: StepRecord, receipt: Mapping[str, Any]) -> None:
         if self.step.undo is None:
             raise AssertionError(f"step {self.step.name} has no undo, and it failed")
-        unwinding = Unwinding(self.executor, self.kind, self.step, self.case)
+        unwinding = Unwinding(self.executor, self.kind, self.step, record, self.case)
         unwinding.take_note(saga, record, row, self.step.undo, receipt)
         self.settled = unwinding.settled
 

@@ -1,7 +1,7 @@
 """The purge: sagas that ended longer ago than they are kept for are deleted, with their steps and their history.
 
 What they were about stays: appointments and audit log are not the engine's. A saga with an open review case stays as
-well, however old it is. What was deleted is added up by kind and state, so that a counter of sagas does not fall.
+well, however old it is. What goes has been added up before (`totals`), so that no counter of sagas falls.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from sagajobs.saga.sweeps import statements
 from sagajobs.saga.sweeps.sweep import Swept
+from sagajobs.saga.totals import add_up
 
 if TYPE_CHECKING:
     from sagajobs.saga.engine import Engine
-
-PURGE = "purge"
 
 BATCH = 500
 """Sagas deleted in one transaction: each has some twenty rows, and a row stays locked for a fraction of a second."""
@@ -31,7 +30,6 @@ def purging(retention_days: int) -> Callable[[Engine, Any], Swept]:
     def body(engine: Engine, _cursor: Any) -> Swept:
         if retention_days == 0:
             return Swept(0)
-        # The totals are in the sweep's cursor and were committed with each batch: none is handed back here.
         return Swept(sum(purge(engine, older_than_days=retention_days, budget=BUDGET).values()))
 
     return body
@@ -58,10 +56,11 @@ def purge(
         How many were deleted, by kind and state.
     """
     began = time.monotonic()
+    add_up(engine.database, budget=budget)
     total: dict[tuple[str, str], int] = {}
     while True:
         with engine.database.transaction() as connection:
-            gone = connection.execute(statements.PURGE, {"days": older_than_days, "batch": batch, "sweep": PURGE}).all()
+            gone = connection.execute(statements.PURGE, {"days": older_than_days, "batch": batch}).all()
         for row in gone:
             total[_split(row.what)] = total.get(_split(row.what), 0) + row.n
         if told is not None:
@@ -74,13 +73,6 @@ def purgeable(engine: Engine, *, older_than_days: int) -> dict[tuple[str, str], 
     """Return how many sagas `purge` would delete, by kind and state."""
     with engine.database.reading() as connection:
         return {_split(row.what): row.n for row in connection.execute(statements.PURGEABLE, {"days": older_than_days})}
-
-
-def purged(engine: Engine) -> dict[tuple[str, str], int]:
-    """Return how many sagas have been deleted since the beginning, by kind and state."""
-    with engine.database.reading() as connection:
-        totals = connection.execute(statements.CURSOR, {"name": PURGE}).scalar() or {}
-    return {_split(what): n for what, n in totals.items()}
 
 
 def _split(what: str) -> tuple[str, str]:

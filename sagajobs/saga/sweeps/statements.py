@@ -7,8 +7,11 @@ from typing import Any
 
 from sqlalchemy import text
 
-CURSOR = text("SELECT cursor FROM sweeps WHERE name = :name")
-"""Where the last run of a sweep left off."""
+LAST_RUN = text("""
+    SELECT cursor, date_trunc('minute', ran_at) = date_trunc('minute', saga_now()) AS this_minute
+    FROM sweeps WHERE name = :name
+""")
+"""Where the last run of a sweep left off, and whether it was within the present minute."""
 
 NOTE = text("""
     INSERT INTO sweeps AS s (name, cursor, ran_at, seconds, found)
@@ -113,28 +116,17 @@ _OLD = """
 
 PURGE = text(f"""
     WITH old AS (
-        SELECT g.id FROM sagas g WHERE {_OLD} ORDER BY g.ended_at LIMIT :batch FOR UPDATE OF g SKIP LOCKED
+        SELECT g.id FROM sagas g
+        WHERE {_OLD} AND NOT EXISTS (SELECT FROM saga_uncounted u WHERE u.saga_id = g.id)
+        ORDER BY g.ended_at LIMIT :batch FOR UPDATE OF g SKIP LOCKED
     ), gone AS (
         DELETE FROM sagas g USING old WHERE g.id = old.id RETURNING g.name, g.state
-    ), counted AS (
-        SELECT name || '/' || state AS what, count(*) AS n FROM gone GROUP BY 1
-    ), noted AS (
-        INSERT INTO sweeps AS s (name, cursor)
-        SELECT :sweep, jsonb_object_agg(what, n) FROM counted HAVING count(*) > 0
-        ON CONFLICT (name) DO UPDATE SET cursor = (
-            SELECT jsonb_object_agg(both_.key, both_.n) FROM (
-                SELECT each_.key, sum(each_.value::bigint) AS n FROM (
-                    SELECT * FROM jsonb_each_text(coalesce(s.cursor, '{{}}'))
-                    UNION ALL SELECT * FROM jsonb_each_text(excluded.cursor)
-                ) each_ GROUP BY each_.key
-            ) both_)
     )
-    SELECT what, n FROM counted
+    SELECT name || '/' || state AS what, count(*) AS n FROM gone GROUP BY 1
 """)  # noqa: S608 - no value in it
-"""Delete sagas that ended long ago, the oldest first, and add them to the totals of what was purged.
+"""Delete sagas that ended long ago, the oldest first; what has not been added up yet (`totals`) stays.
 
-One statement: a total that is not committed together with the deletion would be wrong for ever. Steps, events, closed
-cases and locks go with their saga (ON DELETE CASCADE).
+Steps, events, closed cases and locks go with their saga (ON DELETE CASCADE).
 """
 
 PURGEABLE = text(f"""

@@ -67,10 +67,15 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """One run as it is on record: how much it found, and how many seconds it took."""
+    """One run as it is on record: how much it found, and how many seconds it took.
+
+    Attributes:
+        first: the first one of its minute, of all workers'.
+    """
 
     found: int
     seconds: float
+    first: bool = True
 
 
 def run(engine: Engine, sweep: Sweep) -> Noted:
@@ -81,9 +86,9 @@ def run(engine: Engine, sweep: Sweep) -> Noted:
     """
     began = time.monotonic()
     with engine.database.reading() as connection:
-        cursor = connection.execute(statements.CURSOR, {"name": sweep.name}).scalar()
-    swept = sweep.body(engine, cursor)
-    noted = Noted(swept.found, time.monotonic() - began)
+        last = connection.execute(statements.LAST_RUN, {"name": sweep.name}).first()
+    swept = sweep.body(engine, last.cursor if last else None)
+    noted = Noted(swept.found, time.monotonic() - began, first=last is None or not last.this_minute)
     with engine.database.transaction() as connection:
         connection.execute(
             statements.NOTE,
@@ -94,4 +99,5 @@ def run(engine: Engine, sweep: Sweep) -> Noted:
                 "found": noted.found,
             },
         )
+    engine.watchers.swept(sweep, noted)
     return noted
