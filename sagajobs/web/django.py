@@ -18,6 +18,17 @@ from sagajobs.errors import ConfigurationError
 _THERE = text("SELECT to_regclass('sagas') IS NOT NULL")
 
 
+class _Session(Session):
+    """A session that Django commits."""
+
+    def commit(self) -> None:
+        self.flush()  # workers who are told now would find nothing yet
+
+    def committed(self) -> None:
+        """Have those told who wait for the commit: it has been made."""
+        super().commit()
+
+
 @contextmanager
 def django_session(using: str = DEFAULT_DB_ALIAS) -> Iterator[Session]:
     """A SQLAlchemy session whose statements are part of Django's transaction; for `enqueue(session=...)`.
@@ -34,15 +45,14 @@ def django_session(using: str = DEFAULT_DB_ALIAS) -> Iterator[Session]:
     connection = connections[using]
     if not connection.in_atomic_block:
         raise ConfigurationError("django_session needs a transaction of Django's: put it into transaction.atomic()")
-    session = Session(_engine(using), expire_on_commit=False)
+    session = _Session(_engine(using), expire_on_commit=False)
     try:
         yield session
         session.flush()
     except BaseException:
         session.close()  # what was to be told after a commit is forgotten
         raise
-    # The connection has committed by then, so that this `commit` is the word to the workers and nothing more.
-    transaction.on_commit(session.commit, using=using)
+    transaction.on_commit(session.committed, using=using)
 
 
 @cache

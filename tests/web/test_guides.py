@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
+from celery.signals import before_task_publish
 from sqlalchemy import text
 
 from sagajobs import ConfigurationError, SagaHandle
@@ -115,7 +116,20 @@ def test_the_requests_transaction_is_the_sagas(request, kind, booking, count, wo
     assert (count("sagas"), count("orders")) == (1, 1)
 
 
-def test_djangos_savepoints_hold_for_sagas(django, booking, count, app_engine):
+@pytest.fixture
+def told():
+    """The messages that are sent."""
+    sent: list[str] = []
+
+    def note(sender, **_):
+        sent.append(sender)
+
+    before_task_publish.connect(note)
+    yield sent
+    before_task_publish.disconnect(note)
+
+
+def test_djangos_savepoints_hold_for_sagas(django, booking, count, app_engine, told):
     from django.db import connection, transaction
 
     from sagajobs import AppointmentCreationSaga
@@ -137,7 +151,9 @@ def test_djangos_savepoints_hold_for_sagas(django, booking, count, app_engine):
             start()
             transaction.set_rollback(True)
         kept = start()
+        assert told == [], "nor is anybody told of it"
     assert count("sagas") == 1
+    assert told == ["appointment_creation.create_customer"], "one of three, the one that was committed"
     assert connection.connection.info.transaction_status == 0, "and the connection is as Django left it"
     app_engine.drive(AppointmentCreationSaga, kept)
 
