@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 import types
@@ -156,6 +157,24 @@ def test_djangos_savepoints_hold_for_sagas(django, booking, count, app_engine, t
     assert told == ["appointment_creation.create_customer"], "one of three, the one that was committed"
     assert connection.connection.info.transaction_status == 0, "and the connection is as Django left it"
     app_engine.drive(AppointmentCreationSaga, kept)
+
+
+def test_what_django_has_written_before_stands_whatever_becomes_of_the_session(django, booking, count):
+    from django.db import connection, transaction
+
+    from sagajobs import AppointmentCreationSaga, InvalidInput
+    from sagajobs.web.django import _engine, django_session
+
+    _engine.cache_clear()  # at its first use it has a look at the connection, too
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO orders VALUES (NULL, 'before')")
+        with contextlib.suppress(InvalidInput), django_session() as session:
+            AppointmentCreationSaga.enqueue(booking(duration_minutes=-1), session=session)
+        with django_session() as session:
+            session.rollback()
+        assert count("orders") == 0, "nor committed too early"
+    assert (count("orders"), count("sagas")) == (1, 0)
 
 
 def test_outside_a_transaction_there_is_no_session(django):
