@@ -73,7 +73,7 @@ def _engine(using: str) -> Engine:
         hide_parameters=True,
     )
     # The transaction, and the connection, are Django's to end.
-    for end in ("do_commit", "do_rollback", "do_close", "do_terminate"):
+    for end in ("do_commit", "do_rollback", "do_close"):
         setattr(engine.dialect, end, lambda _connection: None)
     with engine.connect() as connection:
         if not connection.execute(_THERE).scalar_one():

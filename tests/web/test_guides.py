@@ -172,6 +172,8 @@ def test_what_django_has_written_before_stands_whatever_becomes_of_the_session(d
         with contextlib.suppress(InvalidInput), django_session() as session:
             AppointmentCreationSaga.enqueue(booking(duration_minutes=-1), session=session)
         with django_session() as session:
+            session.connection().commit()
+        with django_session() as session:
             session.rollback()
         assert count("orders") == 0, "nor committed too early"
     assert (count("orders"), count("sagas")) == (1, 0)
