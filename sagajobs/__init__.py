@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         book_composite,
         create_appointment,
         find_appointment,
+        find_free_slots,
         sync_appointment_to_calcom,
     )
     from sagajobs.saga import RetryPolicy, Saga, SagaHandle, SagaOrchestrator, SagaState, step
@@ -90,6 +91,7 @@ __all__ = [
     "book_composite",
     "create_appointment",
     "find_appointment",
+    "find_free_slots",
     "step",
     "sync_appointment_to_calcom",
 ]

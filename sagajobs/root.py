@@ -180,11 +180,12 @@ services = _services(database)
 engine = _engine(database, services)
 saga_enabled = Switch(database, SAGA_ENABLED, default=settings().saga_enabled)
 saga_events = Switch(database, EVENTS_SWITCH, default=False)
-_facade = BookingFacade(database, services, saga_enabled)
+_facade = BookingFacade(database, services, saga_enabled, _quick_calcom)
 create_appointment = _facade.create_appointment
 sync_appointment_to_calcom = _facade.sync_appointment_to_calcom
 book_composite = _facade.book_composite
 find_appointment = _facade.find_appointment
+find_free_slots = _facade.find_free_slots
 
 app: Celery = Celery("sagajobs", set_as_current=False)
 app.add_defaults(_configuration)

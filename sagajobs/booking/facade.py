@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ from sagajobs.booking.direct import book_composite_directly, book_directly, sync
 from sagajobs.booking.request import Customer, Slot
 from sagajobs.booking.services import BookingServices
 from sagajobs.booking.sync import AppointmentSyncSaga
+from sagajobs.calcom.client import CalcomClient
 from sagajobs.saga import Database
 from sagajobs.saga.switches import Switch
 
@@ -28,10 +30,14 @@ class BookingFacade:
         database: where they are.
         services: what is needed to book without a saga.
         enabled: the switch; looked at by every call, so that turning it needs no restart.
+        quick: returns the Cal.com client of web requests, which somebody waits for; asked at the first use.
     """
 
-    def __init__(self, database: Database, services: BookingServices, enabled: Switch) -> None:
+    def __init__(
+        self, database: Database, services: BookingServices, enabled: Switch, quick: Callable[[], CalcomClient]
+    ) -> None:
         self.enabled = enabled
+        self._quick = quick
         self._database = database
         self._services = services
 
@@ -99,3 +105,19 @@ class BookingFacade:
     def find_appointment(self, appointment_id: int) -> AppointmentSummary | None:
         """Return an appointment, None if there is none or it was deleted; from the cache if that has it."""
         return self._services.cache.get(appointment_id)
+
+    def find_free_slots(self, event_type_id: int, first: datetime, last: datetime) -> list[datetime]:
+        """Return when an event type can be booked, the first one first, as Cal.com shows it now.
+
+        Nothing is reserved: by the time that it is booked, a slot may be somebody else's.
+
+        Args:
+            event_type_id: Cal.com's number for the kind of appointment, booked in its usual length.
+            first: aware; the first start that counts.
+            last: aware; no start from here on. Cal.com looks a year ahead at the most.
+
+        Raises:
+            EventTypeNotFound: Cal.com does not know the event type.
+            CalcomError: Cal.com cannot say now, or not within `QUICKLY`.
+        """
+        return self._quick().free_slots(event_type_id, first, last)

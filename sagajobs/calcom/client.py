@@ -15,7 +15,7 @@ from sagajobs.calcom import operations
 from sagajobs.calcom.errors import CalcomError, CalcomUnavailable
 from sagajobs.calcom.gate import OPEN_GATE, Gate
 from sagajobs.calcom.listing import Filter, Sort
-from sagajobs.calcom.models import Booking, EventType, Me, checked_guests, checked_uid, timestamp
+from sagajobs.calcom.models import Booking, EventType, FreeSlots, Me, checked_guests, checked_uid, timestamp
 from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.transport import Transport
 
@@ -358,6 +358,25 @@ class CalcomClient:
             CalcomRefused, CalcomRateLimited, CalcomUnavailable: as their names say.
         """
         return self._call(operations.GET_EVENT_TYPE, lambda answer: answer.parse(EventType), ref=str(event_type_id))
+
+    def free_slots(self, event_type_id: int, first: datetime, last: datetime) -> list[datetime]:
+        """Return when an event type can be booked in its usual length, the first one first.
+
+        One that is shown may be refused all the same: nothing reserves it, and calendars beside Cal.com's are cached.
+
+        Args:
+            event_type_id: what is to be booked.
+            first: aware; the first start that counts.
+            last: aware; no start from here on. Cal.com looks a year ahead at the most.
+
+        Raises:
+            EventTypeNotFound: no such event type for this API key.
+            CalcomRefused, CalcomRateLimited, CalcomUnavailable: as their names say.
+        """
+        query = {"eventTypeId": str(event_type_id), "start": timestamp(first), "end": timestamp(last)}
+        found = self._call(operations.GET_SLOTS, lambda answer: answer.parse(FreeSlots), query=query)
+        # Cal.com takes an end at midnight UTC for the end of that day.
+        return [start for start in found.starts if first <= start < last]
 
     def me(self) -> Me:
         """Return the user whom the API key belongs to: the way to check a key.

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, AliasPath, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, AliasPath, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 from pydantic.alias_generators import to_camel
 
 from sagajobs.calcom.errors import InvalidRequest
@@ -334,6 +334,23 @@ class EventType(_Received):
 def _enabled(setting: Mapping[str, Any] | None) -> bool:
     """Tell whether a part of an event type is on; Cal.com writes "off" as absent, null or disabled."""
     return bool(setting) and not (setting or {}).get("disabled")
+
+
+class FreeSlot(_Received):
+    """A time at which something can be booked, as far as Cal.com knows."""
+
+    start: AwareDatetime
+
+
+class FreeSlots(RootModel[dict[str, tuple[FreeSlot, ...]]]):
+    """Free slots as Cal.com shows them, by day."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    @property
+    def starts(self) -> list[datetime]:
+        """When they begin, the first one first."""
+        return sorted(slot.start for day in self.root.values() for slot in day)
 
 
 class Me(_Received):

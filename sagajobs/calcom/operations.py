@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BOOKINGS_VERSION = "2024-08-13"
 EVENT_TYPES_VERSION = "2024-06-14"
+SLOTS_VERSION = "2024-09-04"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,4 +168,5 @@ GET_EVENT_TYPE = Operation(
     version=EVENT_TYPES_VERSION,
     not_found=EventTypeNotFound,
 )
+GET_SLOTS = Operation(method="GET", path="/v2/slots", version=SLOTS_VERSION, not_found=EventTypeNotFound)
 ME = Operation(method="GET", path="/v2/me")

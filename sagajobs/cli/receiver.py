@@ -1,4 +1,4 @@
-"""The receiver of Cal.com's webhooks within `up`: where it listens, with which secret, and who is told of it."""
+"""The receiver of webhooks within `up`: where it listens, with which secret, and where the simulator sends."""
 
 from __future__ import annotations
 
@@ -67,26 +67,26 @@ class Receiver:
         """Its address."""
         return f"http://{LOOPBACK}:{self.port}/"
 
-    def subscribe(self) -> None:
-        """Have the embedded simulator send its webhooks here, unless it does; it forgets that when it dies.
+    def subscribe(self, url: str) -> None:
+        """Have the embedded simulator send its webhooks to `url`, unless it does; it forgets that when it dies.
 
-        One at our address with another secret is left from an earlier run. Should the simulator not answer, that is
+        One at that address with another secret is left from an earlier run. Should the simulator not answer, that is
         said in the log: webhooks are hints, and reconciling finds what they would have told.
         """
         try:
-            self._subscribe()
+            self._subscribe(url)
         except requests.RequestException as error:
             log.warning("the simulator was not told where webhooks go: %s", type(error).__name__)
 
-    def _subscribe(self) -> None:
+    def _subscribe(self, url: str) -> None:
         secret = self.secret.get_secret_value()
         for known in self._call("GET").get("data", []):
-            if known["subscriberUrl"] == self.url and known.get("secret") == secret:
+            if known["subscriberUrl"] == url and known.get("secret") == secret:
                 return
-            if known["subscriberUrl"] == self.url:
+            if known["subscriberUrl"] == url:
                 self._call("DELETE", f"/{known['id']}")
         triggers = [str(trigger) for trigger in Trigger if trigger not in _UNKNOWN_HERE]
-        self._call("POST", body={"subscriberUrl": self.url, "active": True, "triggers": triggers, "secret": secret})
+        self._call("POST", body={"subscriberUrl": url, "active": True, "triggers": triggers, "secret": secret})
 
     def _call(self, method: str, path: str = "", *, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         servers = application.servers()

@@ -1,6 +1,7 @@
 """The stack: which programs make up a running system, in which order they start, and when each is ready.
 
-Servers first (`prepare`), then the worker, beat, Flower and the receiver of webhooks as children of a `Supervisor`.
+Servers first (`prepare`), then the worker, beat, Flower, the receiver of webhooks and the example web application as
+children of a `Supervisor`.
 The children are told by their environment where the servers are, so that all of them mean the same ones.
 """
 
@@ -20,7 +21,7 @@ import requests
 from pydantic import SecretStr
 
 from sagajobs import migrations
-from sagajobs.cli import application
+from sagajobs.cli import application, webexample
 from sagajobs.errors import ConfigurationError
 from sagajobs.runtime.child import python_executable
 from sagajobs.runtime.embedded.locks import open_lock, try_lock
@@ -138,6 +139,22 @@ class Stack:
         told = {variable_of("calcom_webhook_secret"): secret.get_secret_value()}
         return self._program("webhooks", argv, answers, env=told)
 
+    def web(self, port: int, secret: SecretStr | None) -> Program:
+        """Return the example web application, on loopback only: ready when it answers."""
+
+        def answers() -> bool:
+            try:
+                return requests.get(f"http://{LOOPBACK}:{port}/static/app.css", timeout=_PATIENCE).ok
+            except requests.RequestException:
+                return False
+
+        argv = [python_executable(), "-P", "-m", webexample.MODULE, f"--port={port}"]
+        # First in the path: somebody else's package may be called `examples`, too.
+        told = {"PYTHONPATH": os.pathsep.join(filter(None, [str(webexample.ROOT), os.environ.get("PYTHONPATH")]))}
+        if secret is not None:
+            told[variable_of("calcom_webhook_secret")] = secret.get_secret_value()
+        return self._program("web", argv, answers, env=told)
+
     def log(self, name: str) -> Path:
         """Return the file that a program's output goes to."""
         return self.home / "logs" / f"{name}.log"
@@ -182,7 +199,7 @@ def flower_url(port: int) -> str:
 
 
 def free_port(first: int, what: str) -> int:
-    """Return a port, or the next free one above it; `what` it is for, should there be none."""
+    """Return a port, or the next free one above it; `what` it is for, should there be none. 0 is any free one."""
     for port in range(first, first + _PORTS_TRIED):
         with closing(socket.socket()) as probe:
             # As the server will do it: a connection of before that is still in TIME_WAIT does not count.
@@ -191,7 +208,8 @@ def free_port(first: int, what: str) -> int:
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
-            return port
+            taken: int = probe.getsockname()[1]
+            return taken
     raise ConfigurationError(f"no port for {what}: {first} to {first + _PORTS_TRIED - 1} are all taken")
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 import click
 
-from sagajobs.cli import application
+from sagajobs.cli import application, webexample
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import aligned
 from sagajobs.cli.receiver import PORT, Receiver
-from sagajobs.cli.stack import Stack, flower_url, free_flower_port, only_one
+from sagajobs.cli.stack import LOOPBACK, Stack, flower_url, free_flower_port, free_port, only_one
 from sagajobs.runtime.processes import Death, Supervisor, Terminated
 from sagajobs.runtime.settings import variable_of
 from sagajobs.runtime.urls import redact
@@ -28,19 +29,53 @@ In another terminal, with the same SAGAJOBS_… variables:
 Ctrl-C stops everything."""
 
 
-@click.command(epilog=examples("sagajobs up", "sagajobs up --webhooks-port 9000"))
+class _Web(NamedTuple):
+    """The example web application, or why there is none.
+
+    Attributes:
+        port: where it listens, None if it is not started.
+        why_not: if it was wanted and cannot be.
+    """
+
+    port: int | None = None
+    why_not: str | None = None
+
+    @classmethod
+    def planned(cls, port: int | None, *, wanted: bool) -> _Web:
+        """Return it as the options ask for it; raises `ConfigurationError` where no port is free."""
+        why_not = webexample.missing() if wanted else None
+        if not wanted or why_not is not None:
+            return cls(None, why_not)
+        if port:
+            return cls(port)
+        return cls(free_port(webexample.PORT if port is None else 0, "the example web application"))
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://{LOOPBACK}:{self.port}/"
+
+
+@click.command(epilog=examples("sagajobs up", "sagajobs up --webhooks-port 9000 --web-port 0"))
 @click.option(
     "--webhooks-port",
     type=click.IntRange(1, 65535),
     help=f"Port for Cal.com's webhooks, on loopback.  [default: {PORT}, or the next free one]",
 )
-def up(webhooks_port: int | None) -> None:
+@click.option(
+    "--web-port",
+    type=click.IntRange(0, 65535),
+    help=f"Port for the example web application; 0 takes any.  [default: {webexample.PORT}, or the next free one]",
+)
+@click.option("--no-web", is_flag=True, help="Do not start the example web application.")
+def up(webhooks_port: int | None, web_port: int | None, *, no_web: bool) -> None:
     """Run the whole stack in the foreground until Ctrl-C.
 
     Servers that are set by URL are checked; where none is set, an embedded one is started. Then come the tables, a
     worker, beat, Flower (on loopback only), and the receiver of Cal.com's webhooks, if SAGAJOBS_CALCOM_WEBHOOK_SECRET
     is set: as `sagajobs webhooks`, it is to be put behind whatever speaks HTTPS for you. The embedded simulator needs
-    no secret to be set, and sends its webhooks there by itself. One that dies is started again. Logs are in
+    no secret to be set, and sends its webhooks there by itself. Last comes the example web application, on loopback
+    only; while it runs, the simulator sends its webhooks there. One that dies is started again. Logs are in
     SAGAJOBS_HOME/logs.
     """
     home = application.settings().home
@@ -49,9 +84,10 @@ def up(webhooks_port: int | None) -> None:
     try:
         with Supervisor(on_death=_mourn) as supervisor, only_one(home / "up.lock", "sagajobs up"):
             receiver = Receiver.planned(webhooks_port)
-            _start(supervisor, Stack(home), receiver)
+            web = _Web.planned(web_port, wanted=not no_web)
+            _start(supervisor, Stack(home), receiver, web)
             click.echo(_NEXT)
-            death = _watch(supervisor, receiver)
+            death = _watch(supervisor, receiver, web)
     except (KeyboardInterrupt, Terminated):
         click.echo("stopped")
         return
@@ -62,7 +98,7 @@ def _mourn(death: Death) -> None:
     click.echo(f"{death}")
 
 
-def _start(supervisor: Supervisor, stack: Stack, receiver: Receiver | None) -> None:
+def _start(supervisor: Supervisor, stack: Stack, receiver: Receiver | None, web: _Web) -> None:
     found = stack.prepare()
     servers, settings = application.servers(), application.settings()
     calcom = "simulator" if settings.uses_simulator else found["calcom"]
@@ -79,6 +115,8 @@ def _start(supervisor: Supervisor, stack: Stack, receiver: Receiver | None) -> N
     programs = [stack.worker(), stack.beat(), stack.flower(port)]
     if receiver is not None:
         programs.append(stack.webhooks(receiver.port, receiver.secret))
+    if web.port is not None:
+        programs.append(stack.web(web.port, receiver.secret if receiver else None))
     for program in programs:
         pid = supervisor.start(program)
         click.echo(f"{program.name} is ready (pid {pid})")
@@ -87,13 +125,17 @@ def _start(supervisor: Supervisor, stack: Stack, receiver: Receiver | None) -> N
         click.echo(f"webhooks are not received, as {variable_of('calcom_webhook_secret')} is not set")
     else:
         click.echo(f"webhooks are received at {receiver.url}")
+    if web.port is not None:
+        click.echo(f"the example web application is at {web.url}")
+    elif web.why_not is not None:
+        click.echo(f"the example web application is not started: {web.why_not}")
 
 
-def _watch(supervisor: Supervisor, receiver: Receiver | None) -> Death:
+def _watch(supervisor: Supervisor, receiver: Receiver | None, web: _Web) -> Death:
     """Wait until a child is given up; see to the embedded servers meanwhile, and that the simulator sends webhooks."""
     while True:
         if receiver is not None and receiver.simulated:
-            receiver.subscribe()
+            receiver.subscribe(receiver.url if web.port is None else f"{web.url}{webexample.WEBHOOKS}")
         death = supervisor.wait(timeout=_REVIVE_EVERY)
         if death is not None:
             return death

@@ -41,6 +41,7 @@ def test_each_endpoint_gets_its_own_version(client, simulator, new):
     client.find_bookings(event_type_id=1)
     client.cancel_booking(made.uid, "x")
     client.event_type(1)
+    client.free_slots(1, made.start, made.end)
     client.me()
 
     assert [(call["operation"], call["version"]) for call in simulator.calls()] == [
@@ -49,6 +50,7 @@ def test_each_endpoint_gets_its_own_version(client, simulator, new):
         ("list", "2024-08-13"),
         ("cancel", "2024-08-13"),
         ("event_type", "2024-06-14"),
+        ("slots", "2024-09-04"),
         ("me", None),
     ]
 
@@ -368,3 +370,14 @@ def test_all_bookings_of_a_time_come_in_pages(client, simulator, tomorrow, book,
     assert [call["operation"] for call in simulator.calls()].count("list") == 2
     if sort is Sort.CREATED:
         assert [booking.id for booking in found] == sorted(booking.id for booking in found)
+
+
+def test_free_slots_are_those_that_can_be_booked(client, new, tomorrow):
+    first = (tomorrow + timedelta(days=1)).replace(hour=0, minute=0)
+    starts = client.free_slots(1, first, first + timedelta(days=1))
+    assert len(starts) == 16, "half hours from nine to five"
+    assert starts == sorted(starts)
+    client.create_booking(new(start=starts[3]))
+    assert client.free_slots(1, first, first + timedelta(days=1)) == [*starts[:3], *starts[4:]]
+    with pytest.raises(errors.EventTypeNotFound):
+        client.free_slots(99, first, first + timedelta(days=1))

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from sagajobs.calcom.simulator import DEFAULT_API_KEY
+from sagajobs.cli import webexample
 from sagajobs.testing.simulator import Simulator
 
 READY = "Ctrl-C stops everything."
@@ -22,12 +23,12 @@ READY = "Ctrl-C stops everything."
 class Up:
     """A running `sagajobs up`, and what it says."""
 
-    def __init__(self, shell, log, eventually):
+    def __init__(self, shell, log, eventually, *options):
         self.eventually = eventually
         self.log = log
         with log.open("w") as stream:
             self.process = subprocess.Popen(
-                [str(shell.program), "up"],
+                [str(shell.program), "up", *(options or ["--no-web"])],
                 env=shell.env,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -55,8 +56,8 @@ class Up:
 def up_in(tmp_path, eventually):
     started: list[Up] = []
 
-    def start(shell) -> Up:
-        one = Up(shell, tmp_path / f"up{len(started)}.log", eventually)
+    def start(shell, *options: str) -> Up:
+        one = Up(shell, tmp_path / f"up{len(started)}.log", eventually, *options)
         started.append(one)
         return one
 
@@ -102,8 +103,15 @@ def test_up_and_down_and_up_again(shell, make_home, up_in, living_in, eventually
     eventually(lambda: not living_in(home), "the end of all processes")
     assert not list(first.log.parent.glob("celerybeat*"))
 
-    again = up_in(there)
+    again = up_in(there, "--web-port=0")
     again.await_ready()
+    web = re.search(r"^the example web application is at (http://127\.0\.0\.1:\d+/)$", again.said(), re.MULTILINE)[1]
+    assert "Book an appointment" in requests.get(web, timeout=10).text
+    simulator = Simulator(re.search(r"^Cal\.com +simulator +(http\S+)$", again.said(), re.MULTILINE)[1])
+    eventually(lambda: _webhooks(simulator) == [f"{web}webhooks/calcom"], "the subscription")
+    simulator.close()
+    unsigned = requests.post(f"{web}webhooks/calcom", data=b"{}", timeout=5)
+    assert unsigned.status_code == 401, "it has the secret, and nobody signs but the simulator"
     assert len(there.sagajobs("sagas", "list", "--json").json) == 2
     assert again.end(signal.SIGTERM) == 0
     eventually(lambda: not living_in(home), "the end of all processes")
@@ -191,3 +199,11 @@ def _answers(url: str) -> bool:
         return requests.get(url, timeout=1).ok
     except requests.RequestException:
         return False
+
+
+def test_why_the_example_is_not_there_is_said_in_one_line(monkeypatch, tmp_path):
+    assert webexample.missing() is None
+    monkeypatch.setattr(webexample, "_NEEDED", ("no_such_module",))
+    assert webexample.missing() == "it needs the extra examples: pip install 'sagajobs[examples]'"
+    monkeypatch.setattr(webexample, "ROOT", tmp_path)
+    assert webexample.missing() == "it comes with the source only, in the folder examples"

@@ -5,36 +5,21 @@ With SCREENSHOTS set to a folder it leaves pictures there, for the documentation
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from sagajobs import AppointmentCreationSaga
-from tests.support import chromium
+from tests.support.pages import PHONE, shot, sideways
 
 LOGIN = {"username": "ann", "password": "a password"}
 
 DESK = {"width": 1200, "height": 800}
-PHONE = {"width": 390, "height": 844}
 
 REFRESHED = 5_000
 """Milliseconds after which a page asks for itself again."""
 
 AWAY = "503 (Service Unavailable)"
 """What a browser says of the answer that one of the tests gives."""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium.find()
-    if path is None:
-        pytest.fail(chromium.MISSING)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=chromium.options())
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -57,18 +42,6 @@ def visit(browser, flower):
     for context in contexts:
         context.close()
     assert [one for one in wrong if AWAY not in one] == []
-
-
-def shot(page: Page, name: str) -> None:
-    """Leave a picture, if pictures are wanted."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        Path(folder).mkdir(exist_ok=True)
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-def sideways(page: Page) -> bool:
-    """Return whether the page is wider than its window."""
-    return page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
 
 
 def test_from_the_tab_to_a_settled_case(visit, app_engine, booking, in_doubt):

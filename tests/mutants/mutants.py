@@ -6,7 +6,7 @@ depend on chance. `why` is what is lost, with the name of the guarantee (docs/de
 
 from __future__ import annotations
 
-from tests.mutants import sagas, steps, versions
+from tests.mutants import sagas, steps, telling, versions
 
 MUTANTS = (
     *steps.CLAIMS,
@@ -18,4 +18,5 @@ MUTANTS = (
     *sagas.SWEEPS,
     *versions.VERSIONS,
     *sagas.CALCOM,
+    *telling.TELLING,
 )

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from sagajobs.saga.presence import LOCK_CLASS
 from sagajobs.testing.simulator import Simulator
 from sagajobs.testing.worker import Worker
+from tests.support import chromium
 
 TABLES = (
     "sagas, saga_steps, saga_events, saga_locks, review_cases, saga_totals, saga_uncounted, sweeps, switches, outbox, "
@@ -166,3 +167,23 @@ def worker(_shared_worker: Worker) -> Worker:
     """One worker with beat, kept for all tests of a module."""
     assert _shared_worker.alive
     return _shared_worker
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """A Chromium without a window, kept for all tests of a module."""
+    from playwright.sync_api import sync_playwright
+
+    path = chromium.find()
+    if path is None:
+        pytest.fail(chromium.MISSING)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=chromium.options())
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def count(db) -> Callable[[str], int]:
+    """Count the rows of a table."""
+    return lambda table: db.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
