@@ -19,7 +19,7 @@ CHAOS_BROKER ?=
 # Set, it has each of the hundreds of processes that the tests start compile all of this again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo up browser promtool test screenshots reference test-servers mutants chaos bench check audit format clean
+.PHONY: help install demo up browser promtool test screenshots reference docs test-servers mutants chaos bench check audit format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ screenshots: browser ## Make docs/images anew
 
 reference: install ## Make docs/cli.md and the pictures of the booking sagas anew
 	$(BIN)/python -m tests.reference
+
+docs: install ## Make a site of the documents and the docstrings, in build/docs
+	$(BIN)/sphinx-build -W --keep-going -q -c docs . build/docs
 
 check: install ## Lint, types, import rules
 	$(BIN)/ruff check

@@ -62,8 +62,8 @@ def handle_webhook(body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
         headers: of the request; upper and lower case do not matter.
 
     Returns:
-        WebhookAnswer: 200 for what was taken, known or is none of ours, with `{"webhook": ...}`; else with
-            `{"error": ...}` 400 (not readable), 401 (signature), 413 (too large), 503 (no database, or no secret is set).
+        WebhookAnswer: 200 for what was taken, known or is none of ours, with `{"webhook": ...}`; else, with
+            `{"error": ...}`, 400 (not readable), 401 (signature), 413 (too large), 503 (no database, or no secret).
     """
     signature = next((value for name, value in headers.items() if name.lower() == SIGNATURE_HEADER.lower()), None)
     try:
