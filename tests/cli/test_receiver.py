@@ -51,7 +51,8 @@ def test_the_embedded_simulator_needs_none_and_each_run_has_its_own(planned):
 
 def test_the_simulator_is_told_once_and_anew_where_the_secret_is_another(simulator):
     for secret in ("one", "one", "two"):
-        Receiver(4711, SecretStr(secret), simulated=True).subscribe()
+        receiver = Receiver(4711, SecretStr(secret), simulated=True)
+        receiver.subscribe(receiver.url)
     listed = requests.get(
         f"{simulator.url}/v2/webhooks", headers={"Authorization": f"Bearer {DEFAULT_API_KEY}"}, timeout=5
     ).json()["data"]
@@ -64,7 +65,7 @@ def test_the_simulator_is_told_once_and_anew_where_the_secret_is_another(simulat
 def test_a_simulator_that_does_not_answer_is_no_end(monkeypatch, caplog):
     nobody = ServerUrls(Settings(calcom_url="http://127.0.0.1:9", calcom_api_key="cal_x"))
     monkeypatch.setattr(application, "servers", lambda: nobody)
-    Receiver(4711, SecretStr("one"), simulated=True).subscribe()
+    Receiver(4711, SecretStr("one"), simulated=True).subscribe("http://127.0.0.1:4711/")
     assert [record.message for record in caplog.records if record.name == "sagajobs.cli.receiver"] == [
         "the simulator was not told where webhooks go: ConnectionError"
     ]

@@ -35,7 +35,7 @@ from tests.support import promtool, wide
 from tests.support.circuits import fail
 from tests.support.flowers import NOWHERE, known_servers, running
 from tests.support.reviewing import in_doubt
-from tests.support.sagas import Scripted, World, record
+from tests.support.sagas import Scripted, record, register
 from tests.support.tables import change
 from tests.support.wide import Held, Locking
 
@@ -304,15 +304,9 @@ def stage(app_engine, clean, simulator, monkeypatch) -> Iterator[Stage]:
         stage = Stage(app_engine, lambda event: tell.send(event, freq=600), flower, stray)
         for one in (flower, stray):
             wait_for(lambda one=one: stage.worker("worker-heartbeat") or _says(one, "saga_workers 1.0"))
-        monkeypatch.setattr(app_engine, "publisher", stage.broker)
-        world = World(app_engine)
-        world.create()
         Held(app_engine).create()
-        if Scripted.name in app_engine.kinds:
-            Scripted.services = world
-        else:
-            app_engine.register(Scripted, world)
-        wide.register(app_engine, world)
+        wide.register(app_engine, register(app_engine))
+        monkeypatch.setattr(app_engine, "publisher", stage.broker)
         for sweep in app_engine.sweeps.values():
             run(app_engine, sweep)
         yield stage

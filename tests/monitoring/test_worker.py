@@ -12,7 +12,7 @@ from sagajobs.testing.worker import Worker
 from tests.cli.conftest import eventually
 from tests.support.collecting import collecting
 from tests.support.fixtures import APP
-from tests.support.sagas import Pivoting, Scripted, World, record
+from tests.support.sagas import Pivoting, Scripted, World, record, register
 
 PRIVATE = b"confidential detail"
 """What every exception of the scripted sagas says."""
@@ -42,14 +42,7 @@ def watched(tmp_path_factory, app_engine, collector) -> Worker:
 
 @pytest.fixture
 def world(app_engine, clean) -> World:
-    world = World(app_engine)
-    world.create()
-    for kind in (Scripted, Pivoting):
-        if kind.name in app_engine.kinds:
-            kind.services = world
-        else:
-            app_engine.register(kind, world)
-    return world
+    return register(app_engine)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from sagajobs.saga import Database, faultpoints
 from sagajobs.saga.act import Outcome
 from sagajobs.saga.faultpoints import Point
 from sagajobs.testing.broker import HandBroker
-from tests.support import versioned, wide
-from tests.support.sagas import Pivoting, Scripted, World
+from tests.support import sagas, versioned, wide
+from tests.support.sagas import World
 from tests.support.throwaway import PREFIX, Throwaway
 from tests.support.wide import Held, Locking, Wide
 
@@ -20,13 +20,7 @@ from tests.support.wide import Held, Locking, Wide
 @pytest.fixture
 def world(app_engine, clean) -> World:
     """The world outside, empty."""
-    world = World(app_engine)
-    world.create()
-    for kind in (Scripted, Pivoting):
-        if kind.name in app_engine.kinds:
-            kind.services = world
-        else:
-            app_engine.register(kind, world)
+    world = sagas.register(app_engine)
     wide.register(app_engine, world)
     versioned.register(app_engine, world)
     return world

@@ -204,6 +204,21 @@ class Pivoting(Saga):
         self._local(db, "after")
 
 
+def register(engine) -> World:
+    """Make the sagas of this module known, once, with a new world; returns that, empty.
+
+    Before a test has another publisher: with the application's, they get their tasks.
+    """
+    world = World(engine)
+    world.create()
+    for kind in (Scripted, Pivoting):
+        if kind.name in engine.kinds:
+            kind.services = world
+        else:
+            engine.register(kind, world)
+    return world
+
+
 def record(kind: type[Saga], request: dict[str, Any]) -> SagaHandle:
     """Record a saga without a hint to anybody: as if its first message were lost."""
     with Session(kind.engine.database.engine) as session, session.begin():
