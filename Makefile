@@ -73,7 +73,7 @@ bench: install ## Measure what benchmarks/ measures, each a table (sweeps, quota
 screenshots: browser ## Make docs/images anew
 	SCREENSHOTS=docs/images $(BIN)/pytest -q tests/flower/test_browser.py tests/webapp/test_browser.py
 
-reference: install ## Make docs/cli.md and the pictures of the booking sagas anew
+reference: install ## Make docs/cli.md, docs/settings.md and the pictures of the booking sagas anew
 	$(BIN)/python -m tests.reference
 
 docs: install ## Make a site of the documents and the docstrings, in build/docs

@@ -1,4 +1,4 @@
-"""`docs/cli.md` and the pictures of the booking sagas, from the commands and the definitions: `make reference`."""
+"""`docs/cli.md`, `docs/settings.md` and the pictures of the booking sagas, from the code: `make reference`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sagajobs.cli.exits import MEANINGS
+from sagajobs.runtime.settings import BY_FILE, Settings, variable_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -68,6 +69,43 @@ not started for that, and one that does not answer within a second completes not
 
 ## Commands
 """
+
+
+_SETTINGS = """# Settings
+
+Variables of the environment, the same for every process. This page is made from the code (`make reference`);
+`sagajobs settings` says what holds where you type it, and where that comes from. A wrong value, or a name that is none,
+is an error of one line at the start. What Celery itself takes is set in `celeryconfig.py`.
+
+*or by file*: the name with `_FILE` behind it may name a file that holds the value
+([secrets](deployment.md#secrets)).
+
+| variable | default | what it is |
+| --- | --- | --- |
+"""
+
+_DEFAULTS = {
+    "database_url": "an embedded server",
+    "broker_url": "an embedded server",
+    "redis_url": "an embedded server",
+    "calcom_url": "the simulator, unless a database is set",
+    "home": "`~/.local/state/sagajobs`; for root, or without a home, `/var/lib/sagajobs`",
+}
+"""What is not one value, in words."""
+
+
+def settings() -> str:
+    """Return `docs/settings.md`."""
+    rows = "".join(
+        f"| `{variable_of(name)}`{', or by file' if name in BY_FILE else ''} | "
+        f"{_DEFAULTS.get(name) or _default(field.default)} | {field.description} |\n"
+        for name, field in Settings.model_fields.items()
+    )
+    return f"{_SETTINGS}{rows}"
+
+
+def _default(value: object) -> str:
+    return "–" if value in (None, "") else f"`{value:g}`" if type(value) is float else f"`{value}`"
 
 
 def reference() -> str:
@@ -136,5 +174,6 @@ def pictures() -> dict[str, str]:
 
 if __name__ == "__main__":
     (DOCS / "cli.md").write_text(reference(), encoding="utf-8")
+    (DOCS / "settings.md").write_text(settings(), encoding="utf-8")
     for file, picture in pictures().items():
         (DOCS / "images" / file).write_text(picture, encoding="utf-8")

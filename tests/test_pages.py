@@ -19,6 +19,7 @@ from sqlalchemy import text
 
 from sagajobs.cli import main
 from sagajobs.saga.declaration import _OPTIONS, Step
+from tests.support.sagas import forget
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -173,8 +174,7 @@ def test_writing_a_saga(monkeypatch, tmp_path, capsys, app_engine):
             exec(compile(code, "writing-a-saga.md", "exec"), names)  # noqa: S102 - that is the test
             _as_said(_said(code) if "DefinitionError" in code else [], capsys.readouterr().out)
     finally:
-        for name in set(app_engine.kinds) - before:
-            del app_engine.kinds[name]
+        forget(app_engine, *(set(app_engine.kinds) - before))
 
 
 @pytest.mark.usefixtures("clean")
@@ -215,3 +215,18 @@ def test_what_the_declaration_refuses_is_what_the_code_says():
     for row in rows:
         for words in re.findall(r"`(.+?)`", row):
             assert words in code, words
+
+
+def test_each_sweep_is_explained_with_its_interval(app_engine):
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    table = page.partition("## Sweeps")[2].partition("## Switches")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| (likewise|\d+ \w+)", table, re.MULTILINE))
+    assert set(told) == set(app_engine.sweeps)
+    from sagajobs.runtime.settings import Settings
+
+    fields, units = Settings.model_fields, {"s": 1, "min": 60, "h": 3600}
+    by_setting = {"recover": "sweep_interval", "events": "sweep_interval", "reconcile": "reconcile_interval"}
+    for name, sweep in app_engine.sweeps.items():
+        number, _, unit = told["recover" if told[name] == "likewise" else name].partition(" ")
+        every = fields[by_setting[name]].default if name in by_setting else sweep.every
+        assert int(number) * units[unit] == every, name

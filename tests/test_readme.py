@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sagajobs.root import engine
+from tests.support.sagas import forget
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -36,7 +37,7 @@ def test_write_a_saga():
     try:
         results = names["ShippingSaga"].run({"order_id": 1})
     finally:
-        del engine.kinds["shipping"]
+        forget(engine, "shipping")
     assert results["reserve_stock"] == {"reserved": 1}
     assert results["order_courier"]["order"].endswith("/order_courier")
 

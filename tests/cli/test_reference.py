@@ -66,8 +66,9 @@ def test_every_exit_status_has_its_meaning():
     assert set(MEANINGS) == set(Exit)
 
 
-@pytest.mark.parametrize("file", ["cli.md", *(f"images/{name}.svg" for name in reference.DRAWN)])
+@pytest.mark.parametrize("file", ["cli.md", "settings.md", *(f"images/{name}.svg" for name in reference.DRAWN)])
 @pytest.mark.usefixtures("app_engine")
 def test_what_is_made_from_the_code_is_up_to_date(file):
-    made = reference.reference() if file == "cli.md" else reference.pictures()[Path(file).name]
+    pages = {"cli.md": reference.reference, "settings.md": reference.settings}
+    made = pages[file]() if file in pages else reference.pictures()[Path(file).name]
     assert (reference.DOCS / file).read_text(encoding="utf-8") == made, "make reference"

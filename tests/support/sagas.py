@@ -219,6 +219,16 @@ def register(engine) -> World:
     return world
 
 
+def forget(engine, *names: str) -> None:
+    """Make sagas unknown, with their tasks, so that another test may have one of the same name."""
+    from sagajobs.root import app
+
+    for name in names:
+        del engine.kinds[name]
+        for task in [task for task in app.tasks if task.startswith(f"{name}.")]:
+            app.tasks.unregister(task)
+
+
 def record(kind: type[Saga], request: dict[str, Any]) -> SagaHandle:
     """Record a saga without a hint to anybody: as if its first message were lost."""
     with Session(kind.engine.database.engine) as session, session.begin():
