@@ -80,7 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set the servers, and only then import the fixtures: they import the application, which reads the environment."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         _take_from_given_servers()  # the process that hands out the tests of `-n` runs none
-    for module in ("fixtures", "asked", "creating", "syncing", "following"):
+    for module in ("fixtures", "asked", "creating", "syncing", "following", "problems"):
         config.pluginmanager.import_plugin(f"tests.support.{module}")
 
 

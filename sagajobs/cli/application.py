@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from sagajobs.calcom.circuit import Circuit
     from sagajobs.calcom.client import CalcomClient
+    from sagajobs.calcom.quota import Quota
     from sagajobs.runtime.servers import ServerUrls
     from sagajobs.runtime.settings import Settings
     from sagajobs.saga import Database, Engine
@@ -84,6 +86,18 @@ def load_kinds() -> None:
                 f"module {module}, which `imports` of the Celery configuration names, cannot be imported ({said})"
             ) from error
     loader.import_default_modules()  # the above once more, and those that somebody has Celery discover
+
+
+def circuit() -> Circuit | None:
+    """Return the circuit breaker of calls to Cal.com, or None if there is none."""
+    find: Callable[[], Circuit | None] = _root().circuit
+    return find()
+
+
+def quota() -> Quota | None:
+    """Return the quota of calls to Cal.com, or None if none is kept."""
+    find: Callable[[], Quota | None] = _root().quota
+    return find()
 
 
 def saga_enabled() -> Switch:

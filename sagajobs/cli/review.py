@@ -70,6 +70,8 @@ def _list(found: Sequence[Case]) -> None:
         _NOTHING,
         styles=["bold red" if (case.urgent_in or URGENT_BEFORE) < URGENT_BEFORE else "" for case in found],
     )
+    if found:  # for a person: what reads the list is not to meet it
+        click.echo("what can be done about one: sagajobs explain CASE", err=True)
 
 
 @click.command(

@@ -30,6 +30,7 @@ OF_SAGAS = {
 OF_THE_WHOLE = {
     "demo": "sagajobs.cli.demo.command:demo",
     "up": "sagajobs.cli.up:up",
+    "health": "sagajobs.cli.health:health",
     "invariants": "sagajobs.cli.invariants:invariants",
     "check": "sagajobs.cli.check:check",
     "ready": "sagajobs.cli.ready:ready",

@@ -59,12 +59,13 @@ def _show(found: Statistics) -> None:
             (one.name, one.step or "-", one.cause or "-", str(one.trying), str(one.asked), str(one.undone))
             for one in found.causes
         ],
-        "nothing stands in the way",
+        "no saga has failed at anything",
         styles=["bold red" if one.asked else "" for one in found.causes],
     )
     echo()
     for line in _backlog(found.backlog):
         echo(line)
+    echo("what is wrong, if anything is, and what to do: sagajobs health")
 
 
 def _backlog(found: Backlog) -> list[str]:

@@ -108,7 +108,8 @@ def header(document: dict[str, Any], *, private: bool) -> list[str]:
         facts["next look"] = f"in {span((document['next_at'] - document['now']).total_seconds())}"
     for review in document["reviews"]:
         closed = f", {review['resolution']} {moment(review['closed_at'])}" if review["closed_at"] else ", open"
-        facts["review"] = f"{review['reason']} (since {moment(review['opened_at'])}{closed})"
+        then = "" if review["closed_at"] else f": see sagajobs explain {document['id']}"
+        facts["review"] = f"{review['reason']} (since {moment(review['opened_at'])}{closed}){then}"
     if private:
         facts["input"] = pairs(document["input"])
     width = max(map(len, facts))

@@ -94,7 +94,13 @@ class Page(BaseHandler):  # type: ignore[misc]  # Flower has no types
             raise HTTPError(HTTPStatus.NOT_FOUND)
         pages = importlib.import_module("sagajobs.flower.pages")
         request = pages.Request(
-            page=self._page, path=path, arguments=arguments, acts=acts, user=self._user(), refusal=self._refusal()
+            page=self._page,
+            path=path,
+            arguments=arguments,
+            acts=acts,
+            user=self._user(),
+            refusal=self._refusal(),
+            workers=_workers(self.application),
         )
         answer = await IOLoop.current().run_in_executor(pages.threads(), pages.answer, request)
         if answer.see is not None:
@@ -135,6 +141,11 @@ class Page(BaseHandler):  # type: ignore[misc]  # Flower has no types
         return found
 
 
+def _workers(flower: Any) -> int:
+    """Return how many workers Flower hears: of its memory, so here."""
+    return sum(1 for _ in flower.events.state.alive_workers())
+
+
 class SagaMetrics(Metrics):  # type: ignore[misc]  # Flower has no types
     """Flower's own metrics and, behind them, ours. Flower asks nobody for a login here, so nothing private is told."""
 
@@ -155,8 +166,7 @@ class SagaMetrics(Metrics):  # type: ignore[misc]  # Flower has no types
             _log.warning("/metrics says nothing of sagas: the database does not answer (%s)", type(error).__name__)
         else:
             found = asked.result()
-        workers = sum(1 for _ in self.application.events.state.alive_workers())
-        self.write(scraping.exposition(found, workers=workers))
+        self.write(scraping.exposition(found, workers=_workers(self.application)))
 
 
 def _heard(answer: asyncio.Future[Any]) -> None:

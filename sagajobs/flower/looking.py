@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.quota import Quota
-from sagajobs.desk import queries, searching
+from sagajobs.desk import queries, searching, standing
 from sagajobs.desk.documents import case_document, public_status, saga_document
 from sagajobs.desk.drawing import Drawing, Outcome, Stretch, draw
 from sagajobs.desk.health import health
@@ -201,8 +201,8 @@ def queue(engine: Engine) -> dict[str, Any]:
     return {"rows": rows, "more": len(found) > ROWS}
 
 
-def how_all_stands(engine: Engine, *, circuit: Circuit | None, quota: Quota | None) -> dict[str, Any]:
-    """Return health, as `desk.health` finds it."""
+def how_all_stands(engine: Engine, *, circuit: Circuit | None, quota: Quota | None, workers: int) -> dict[str, Any]:
+    """Return health, as `desk.health` finds it, with what there is to do; `workers` are those that Flower hears."""
     with engine.database.reading() as connection:
         found = health(connection, engine, circuit=circuit, quota=quota)
     oldest = found.oldest
@@ -215,34 +215,16 @@ def how_all_stands(engine: Engine, *, circuit: Circuit | None, quota: Quota | No
                 "name": sweep.name,
                 "what": sweep.what,
                 "every": span(sweep.every),
-                "ran": "never" if sweep.age is None else f"{span(sweep.age)} ago",
+                "ran": standing.ran(sweep.age),
                 "took": span(sweep.seconds),
                 "found": sweep.found,
                 "late": sweep.late,
             }
             for sweep in found.sweeps
         ],
-        "circuit": _circuit(found.circuit, kept=found.circuit_kept),
-        "quota": _quota(found.quota, kept=found.quota_kept),
-        "drained": _drained(found.drained_in, kept=found.quota_kept),
+        "workers": workers,
+        "advice": standing.advice(found, workers),
+        "circuit": standing.circuit(found),
+        "quota": standing.quota(found),
+        "drained": standing.drained(found),
     }
-
-
-def _circuit(circuit: Any, *, kept: bool) -> str:
-    if circuit is None:
-        return "not known" if kept else "none is kept"
-    trial = f", next trial in {span(circuit.next_trial_in)}" if circuit.next_trial_in else ""
-    return f"{circuit.state}, {circuit.failures} failures in a row{trial}"
-
-
-def _quota(quota: Any, *, kept: bool) -> str:
-    if quota is None:
-        return "not known" if kept else "none is kept"
-    blocked = f", Cal.com blocks the key for {span(quota.blocked_for)}" if quota.blocked_for else ""
-    return f"{quota.used} of {quota.per_minute} calls used within {quota.window} s{blocked}"
-
-
-def _drained(seconds: float | None, *, kept: bool) -> str:
-    if seconds is None:
-        return "not known" if kept else "no quota slows them down"
-    return span(seconds)

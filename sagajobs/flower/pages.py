@@ -44,6 +44,7 @@ class Request:
         acts: something is to be changed.
         user: the name of who has logged in, empty without a login.
         refusal: why nothing may be changed here, None if it may.
+        workers: how many Flower hears.
     """
 
     page: str
@@ -52,6 +53,7 @@ class Request:
     acts: bool
     user: str
     refusal: str | None
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +151,11 @@ def _saga(request: Request) -> Answer:
     return Answer("saga", values, saga=values["saga"]["id"])
 
 
-def _health(_request: Request) -> Answer:
-    return Answer("health", looking.how_all_stands(root.engine, circuit=root.circuit(), quota=root.quota()))
+def _health(request: Request) -> Answer:
+    return Answer(
+        "health",
+        looking.how_all_stands(root.engine, circuit=root.circuit(), quota=root.quota(), workers=request.workers),
+    )
 
 
 def _review(_request: Request) -> Answer:

@@ -80,6 +80,7 @@ def test_everything_is_counted(nobody_told):
     with nobody_told.database.transaction() as db:
         db.execute(text("DELETE FROM sagas"))
     assert sagajobs("sagas", "stats").out == (
-        "no saga is at hand\n\nno saga ended within a day\n\nnothing stands in the way\n\n"
+        "no saga is at hand\n\nno saga ended within a day\n\nno saga has failed at anything\n\n"
         "unfinished: 0, 0 due, 0 overdue\nwaiting for a person: 0\n"
+        "what is wrong, if anything is, and what to do: sagajobs health\n"
     )

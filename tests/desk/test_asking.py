@@ -159,6 +159,7 @@ def test_what_redis_would_know_is_not_known_without_it(db, app_engine):
     found = health(db, app_engine, circuit=circuit, quota=Quota(nowhere, 120, delay=1))
     assert (found.circuit_kept, found.circuit, found.quota_kept, found.quota) == (True, None, True, None)
     assert found.drained_in is None
-    shown = looking.how_all_stands(app_engine, circuit=circuit, quota=Quota(nowhere, 120, delay=1))
+    shown = looking.how_all_stands(app_engine, circuit=circuit, quota=Quota(nowhere, 120, delay=1), workers=1)
     assert (shown["circuit"], shown["quota"], shown["drained"]) == ("not known",) * 3
     assert shown["health"].unfinished == 0, "the rest is known"
+    assert "Redis does not tell of circuit and quota" in [one.wrong for one in shown["advice"]]
