@@ -9,7 +9,7 @@ def test_an_operator_turns_events_on_sees_what_waits_and_ends_a_subscription(she
     assert on.out.startswith("saga.events is on since ")
     assert on.out.endswith(", turned by night shift: the reports need them\n")
     assert shell.sagajobs("events", "subscribe", "reports").out == "subscription reports keeps events from now on\n"
-    shell.book("done", 1)
+    shell.book("run", 40)
     waiting = shell.sagajobs("events", "status", "--json").json
     kept = waiting["outbox"]["events"]
     assert waiting["on"] is True
@@ -26,6 +26,7 @@ def test_an_operator_turns_events_on_sees_what_waits_and_ends_a_subscription(she
     off = shell.sagajobs("events", "off", "--why", "no reports any more", "--json").json
     assert (off["switch"], off["value"]) == ("saga.events", False)
     sql("DELETE FROM switches")
+    sql("DELETE FROM sagas")
 
 
 def test_what_makes_no_sense_is_one_line(shell):
