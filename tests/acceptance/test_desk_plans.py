@@ -80,7 +80,7 @@ def test_so_do_one_saga_the_queue_and_health(filled):
     with asked(filled.database.engine) as statements:
         looking.one_saga(filled, "00000000")
         looking.queue(filled)
-        looking.how_all_stands(filled, circuit=None, quota=None)
+        looking.how_all_stands(filled, circuit=None, quota=None, workers=1)
     assert len(statements) > 10
     assert_frugal(filled, statements)
 
