@@ -4,11 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Servers for `make test-servers`; each of its four processes makes a database of its own on the first, drops it
-# afterwards, and takes a numbered one of Redis: those from the number given on are emptied.
+# Servers for `make test-servers`. Each of its processes makes a database of its own on the first, drops it afterwards,
+# and takes a numbered one of Redis, four a pass: those from the numbers given on are emptied.
 TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
-TEST_REDIS_URL ?= redis://127.0.0.1:6379/4
-TEST_BROKER_URLS ?= redis://127.0.0.1:6379/8 amqp://guest:guest@127.0.0.1:5672//
+TEST_REDIS ?= redis://127.0.0.1:6379
+TEST_RABBITMQ_URL ?= amqp://guest:guest@127.0.0.1:5672//
 
 # `make chaos`: random histories tried first; then how long the real stack is besieged, by which dice, on which broker.
 CHAOS_EXAMPLES ?= 1000
@@ -49,12 +49,16 @@ promtool: install ## Fetch the program that the tests of alert rules use, if thi
 test: browser promtool ## Run all tests, on servers of their own
 	$(BIN)/pytest -q --numprocesses=4 --dist=loadscope --no-loadscope-reorder
 
-test-servers: install ## Run the tests of engine and sagas against servers by URL, once for each broker
-	@set -e; for broker in $(TEST_BROKER_URLS); do \
-		echo "== broker: $${broker%%:*}"; \
-		TEST_DATABASE_URL='$(TEST_DATABASE_URL)' TEST_REDIS_URL='$(TEST_REDIS_URL)' TEST_BROKER_URL="$$broker" \
-			$(BIN)/pytest -q --numprocesses=4 --dist=loadscope --no-loadscope-reorder tests/saga tests/acceptance tests/kit/test_creation.py; \
-	done
+SERVERS = TEST_DATABASE_URL='$(TEST_DATABASE_URL)' $(BIN)/pytest -q --numprocesses=4 --dist=loadscope \
+	--no-loadscope-reorder tests/saga tests/acceptance tests/kit/test_creation.py
+
+test-servers: install ## Run the tests of engine and sagas against servers by URL, for both brokers at the same time
+	@other=$$(mktemp); failed=; \
+	TEST_REDIS_URL='$(TEST_REDIS)/12' TEST_BROKER_URL='$(TEST_RABBITMQ_URL)' $(SERVERS) > $$other 2>&1 & pass=$$!; \
+	echo '== broker: Redis'; \
+	TEST_REDIS_URL='$(TEST_REDIS)/4' TEST_BROKER_URL='$(TEST_REDIS)/8' $(SERVERS) || failed=1; \
+	wait $$pass || failed=1; \
+	echo '== broker: RabbitMQ'; cat $$other; rm $$other; [ -z "$$failed" ]
 
 mutants: install ## Break the engine on purpose, one guarantee at a time, and see a test notice each (3 to 6 min)
 	$(BIN)/python -m tests.mutants

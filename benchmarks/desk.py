@@ -104,7 +104,7 @@ def _pages(database: Database) -> dict[str, Callable[[], object]]:
         "one saga": lambda: looking.one_saga(engine, str(saga_id)),
         "one saga in review": lambda: looking.one_saga(engine, str(case)),
         "review queue": lambda: looking.queue(engine),
-        "health": lambda: looking.how_all_stands(engine, circuit=None, quota=None),
+        "health": lambda: looking.how_all_stands(engine, circuit=None, quota=None, workers=1),
     }
 
 
