@@ -7,7 +7,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY sagajobs ./sagajobs
 # Without pip in it: what runs installs nothing.
 RUN python -m venv --without-pip /opt/sagajobs \
-    && python -m pip --python /opt/sagajobs/bin/python install --no-cache-dir --disable-pip-version-check .
+    && python -m pip --python /opt/sagajobs/bin/python install --no-cache-dir --disable-pip-version-check ".[otel]"
 
 # --- runtime ---
 FROM python:3.12-slim-bookworm
@@ -18,9 +18,9 @@ LABEL org.opencontainers.image.title="sagajobs" \
 RUN groupadd --gid 10001 sagajobs \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin sagajobs
 COPY --from=build /opt/sagajobs /opt/sagajobs
-# Celery and Flower read their configuration in the folder that they start in.
+# Celery reads its configuration in the folder that it starts in.
 WORKDIR /app
-COPY celeryconfig.py deploy/flowerconfig.py ./
+COPY celeryconfig.py ./
 # The compiled files are in the image, and a read-only system takes no others.
 ENV PATH=/opt/sagajobs/bin:$PATH \
     HOME=/app \

@@ -75,7 +75,8 @@ bench: install ## Measure what benchmarks/ measures, each a table (sweeps, quota
 	done
 
 screenshots: browser ## Make docs/images anew
-	SCREENSHOTS=docs/images $(BIN)/pytest -q tests/flower/test_browser.py tests/webapp/test_browser.py
+	SCREENSHOTS=docs/images $(BIN)/pytest -q tests/flower/test_browser.py tests/flower/test_walk.py \
+		tests/webapp/test_browser.py
 
 reference: install ## Make docs/cli.md, docs/settings.md and the pictures of the booking sagas anew
 	$(BIN)/python -m tests.reference

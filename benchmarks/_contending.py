@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sagajobs.root import app, engine
 from sagajobs.saga import Saga, step
 
-__all__ = ["Contending", "app"]
+__all__ = ["Contending", "app", "engine"]
 
 CALL = 0.02
 """Seconds that the call of an external step takes here; a call to Cal.com takes longer, and holds the lock as long."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import closing, contextmanager
 from typing import Any
 
 from sqlalchemy import event
 
+from benchmarks._home import own_folder
 from sagajobs import migrations
 from sagajobs.runtime import embedded
 from sagajobs.saga import Database
@@ -24,17 +22,13 @@ def own_database(*, idle_in_transaction: float = IDLE_IN_TRANSACTION) -> Iterato
     Args:
         idle_in_transaction: seconds, as for `Database`.
     """
-    home = Path(tempfile.mkdtemp(prefix="sagajobs-bench-"))
-    home.chmod(0o755)  # as root, the database server runs as another user and must get in
-    url = embedded.acquire("postgres", home)
-    database = Database(lambda: url, idle_in_transaction=idle_in_transaction)
-    event.listen(database.engine, "connect", _do_not_wait)
-    try:
-        migrations.upgrade(database.engine)
-        yield database
-    finally:
-        database.close()
-        shutil.rmtree(home, ignore_errors=True)
+    with own_folder() as home:
+        url = embedded.acquire("postgres", home)
+        database = Database(lambda: url, idle_in_transaction=idle_in_transaction)
+        event.listen(database.engine, "connect", _do_not_wait)
+        with closing(database):
+            migrations.upgrade(database.engine)
+            yield database
 
 
 def _do_not_wait(connection: Any, _record: Any) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from sagajobs.root import app, engine, servers
 from sagajobs.saga import Saga, step
 
-__all__ = ["Enduring", "app", "bare"]
+__all__ = ["Enduring", "app", "bare", "engine"]
 
 VISIBILITY = 30
 """Seconds after which Redis gives the bare chain's messages to somebody else; for a chain there is nothing sooner."""

@@ -9,10 +9,7 @@ runs from the start of a saga, and grows with the number of those before it.
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +17,7 @@ import click
 from sqlalchemy import text
 
 from benchmarks._fleet import CHILDREN, WORKERS, workers
+from benchmarks._home import own_home
 
 _HANDED_ON = text("""
     SELECT extract(epoch FROM began - ended) AS seconds FROM (
@@ -37,15 +35,8 @@ _WAITED = text("""
 @click.option("--appointments", type=click.IntRange(min=1), default=10, show_default=True, help="What they work on.")
 def main(*, sagas: int, appointments: int) -> None:
     """Measure and print a table."""
-    home = Path(tempfile.mkdtemp(prefix="sagajobs-bench-"))
-    home.chmod(0o755)  # as root, the database server runs as another user and must get in
-    for variable in [name for name in os.environ if name.startswith("SAGAJOBS_")]:
-        del os.environ[variable]
-    os.environ["SAGAJOBS_HOME"] = str(home)
-    try:
+    with own_home() as home:
         handed_on, waited, seconds = _measure(home, sagas, appointments)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
     _show({"handed on": handed_on, "whole wait": waited})
     click.echo(f"{sagas} sagas, {appointments} appointments, {WORKERS} x {CHILDREN} processes: {seconds:.1f} s")
 

@@ -10,8 +10,6 @@ processes, the messages that start sweeps left out; "put off on record" counts w
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -23,6 +21,7 @@ import requests
 from sqlalchemy import text
 
 from benchmarks._fleet import CHILDREN, WORKERS, workers
+from benchmarks._home import own_home
 
 MINUTE = 60.0
 
@@ -32,26 +31,18 @@ MINUTE = 60.0
 @click.option("--per-minute", type=click.IntRange(min=1), default=120, show_default=True, help="Cal.com's limit.")
 def main(*, bookings: int, per_minute: int) -> None:
     """Measure and print a table."""
-    home = Path(tempfile.mkdtemp(prefix="sagajobs-bench-"))
-    home.chmod(0o755)  # as root, the database server runs as another user and must get in
-    for variable in [name for name in os.environ if name.startswith("SAGAJOBS_")]:
-        del os.environ[variable]
-    os.environ |= {
-        "SAGAJOBS_HOME": str(home),
-        "SAGAJOBS_CALCOM_QUOTA": str(per_minute),
-        "SAGAJOBS_RECONCILE_INTERVAL": "86400",  # its calls would be counted with those of the bookings
-        "BENCH_COUNTS": str(home / "counts"),
-    }
-    try:
+    with own_home(
+        SAGAJOBS_CALCOM_QUOTA=str(per_minute),
+        SAGAJOBS_RECONCILE_INTERVAL="86400",  # its calls would be counted with those of the bookings
+    ) as home:
+        os.environ["BENCH_COUNTS"] = str(home / "counts")
         figures = _measure(home, bookings, per_minute)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
     click.echo(f"{bookings} bookings, {per_minute} calls a minute, {WORKERS} x {CHILDREN} processes")
     for name, figure in figures.items():
         click.echo(f"{name:32}{figure:>10,.1f}" if isinstance(figure, float) else f"{name:32}{figure:>10,}")
 
 
-def _measure(home: Path, bookings: int, per_minute: int) -> dict[str, float]:
+def _measure(home: Path, bookings: int, per_minute: int) -> dict[str, Any]:
     # The environment is read when the application is imported.
     from benchmarks._counting import engine  # noqa: PLC0415 - see above
     from sagajobs import AppointmentCreationSaga, migrations  # noqa: PLC0415 - see above

@@ -9,8 +9,6 @@ killed (SIGKILL) and started again at once. The seconds count from then, with al
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ import click
 from sqlalchemy import text
 
 from benchmarks._fleet import CHILDREN, WORKERS, workers
+from benchmarks._home import own_home
 
 LONGEST = 180.0
 """Seconds after which what is not done counts as never done."""
@@ -35,15 +34,8 @@ _TWICE = text("SELECT count(*) - count(DISTINCT work) FROM effects")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="How often for the sagas.")
 def main(*, works: int, rounds: int) -> None:
     """Measure and print a table."""
-    home = Path(tempfile.mkdtemp(prefix="sagajobs-bench-"))
-    home.chmod(0o755)  # as root, the database server runs as another user and must get in
-    for variable in [name for name in os.environ if name.startswith("SAGAJOBS_")]:
-        del os.environ[variable]
-    os.environ["SAGAJOBS_HOME"] = str(home)
-    try:
+    with own_home() as home:
         _measure(home, works, rounds)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def _measure(home: Path, works: int, rounds: int) -> None:

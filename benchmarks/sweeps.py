@@ -34,6 +34,9 @@ class NoBroker:
     def steps(self, kind: Any, saga_id: str, names: Any) -> None:
         """Do nothing."""
 
+    def wake(self, kind: Any, saga_id: str, name: str) -> None:
+        """Do nothing."""
+
     def compensation(self, kind: Any, saga_id: str) -> None:
         """Do nothing."""
 

@@ -3,6 +3,8 @@
     sagajobs events on --why "the reports need them"
     python examples/subscriber.py
 
+It says nothing meanwhile; `SELECT * FROM report_ends` shows what it has counted.
+
 Events come at least once: one that comes again has a number that its saga has passed, and is passed over. What an event
 says and the number are written in one transaction, so a crash between any two lines counts nothing twice and forgets
 nothing.

@@ -7,6 +7,7 @@ lost by a deployment's own configuration; see `sagajobs.saga.canvas`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from kombu import Exchange, Queue
@@ -21,6 +22,10 @@ VISIBILITY_TIMEOUT = 900
 
 EXCHANGE = "sagajobs"
 """The exchange that the queues are bound to."""
+
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
+"""When sweeps last ran, for a beat that remembers nothing: it has all of them done at once. By Celery's default each
+would first wait for its interval, and a beat that comes up anew each hour, without its file, would never purge."""
 
 _REDIS = {
     "visibility_timeout": VISIBILITY_TIMEOUT,
@@ -91,6 +96,7 @@ def celery_defaults(settings: Settings, broker_url: str, sweeps: Iterable[Sweep]
                 "task": sweep.task,
                 "schedule": sweep.every,
                 "options": {"queue": SWEEP_QUEUE, "expires": sweep.expires},
+                "last_run_at": _LONG_AGO,
             }
             for sweep in sweeps
         },

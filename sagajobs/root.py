@@ -40,6 +40,7 @@ from sagajobs.saga import Canvas, Database, Engine, set_default_engine
 from sagajobs.saga.bus import Bus
 from sagajobs.saga.outbox import SWITCH as EVENTS_SWITCH
 from sagajobs.saga.outbox import relaying
+from sagajobs.saga.sending import Sending
 from sagajobs.saga.sweeps import engine_sweeps
 from sagajobs.saga.switches import Switch
 
@@ -187,7 +188,7 @@ book_composite = _facade.book_composite
 find_appointment = _facade.find_appointment
 find_free_slots = _facade.find_free_slots
 
-app: Celery = Celery("sagajobs", set_as_current=False)
+app: Celery = Celery("sagajobs", amqp=Sending, set_as_current=False)
 app.add_defaults(_configuration)
 with cwd_in_path():  # as Celery's own loader does: the `celery` program does not have the current folder in its path
     if importlib.util.find_spec("celeryconfig") is not None:
@@ -195,7 +196,7 @@ with cwd_in_path():  # as Celery's own loader does: the `celery` program does no
 
 Canvas(app, engine)
 logs.quieten()
-watch(app, engine.watchers, settings)
+begin_program = watch(app, engine.watchers, settings)
 
 
 def read_again() -> None:

@@ -16,31 +16,30 @@ from pathlib import Path
 
 import pytest
 
+from sagajobs.testing.stack import SETTINGS
 from tests.support import given
 
-# Before `sagajobs` is imported by anybody: importing it reads the environment.
+# Before anybody imports the application: that reads the environment.
 HOME = Path(tempfile.mkdtemp(prefix="sagajobs-test-"))
 HOME.chmod(0o755)  # as root, the database server runs as another user and must get in
 for variable in [name for name in os.environ if name.startswith("SAGAJOBS_")]:
     del os.environ[variable]
 os.environ.update(
+    SETTINGS,
     SAGAJOBS_HOME=str(HOME),
-    SAGAJOBS_STALL_AFTER="1",
-    SAGAJOBS_SWEEP_INTERVAL="0.2",
-    SAGAJOBS_RECONCILE_INTERVAL="86400",  # what it says depends on what other tests left at Cal.com
-    SAGAJOBS_CALCOM_CONNECT_TIMEOUT="0.5",
-    SAGAJOBS_CALCOM_READ_TIMEOUT="1",
     SAGAJOBS_CALCOM_WEBHOOK_SECRET="a secret of the tests",  # noqa: S106 - that is what it is
-    SAGAJOBS_CALCOM_QUOTA="0",
-    SAGAJOBS_CALCOM_CIRCUIT_RESET="1",
 )
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # begun in the background, we and our programs would be deaf
 
 LOOKING = ("test_broker.py", "test_counts.py", "test_queue_prefix.py")
 
-BOOKINGS_OWN = ("test_killed_sync.py", "test_outage.py", "test_quota_drain.py")
-"""Modules about what is peculiar to a kind of booking, or to Cal.com: to a broker their messages are like others."""
+ALIKE = (
+    *("test_killed_sync.py", "test_outage.py", "test_quota_drain.py", "test_review_celery.py"),
+    *("test_kit.py", "test_killed.py", "test_killed_composite.py", "test_parallel_killed.py"),
+)
+"""Modules whose messages are to a broker like others: about a kind of booking, about Cal.com, or doing to more sagas
+what the kit's checks do there to one."""
 
 TALKING = ("test_outbox.py",)
 """Modules that go through the broker without a worker."""
@@ -72,7 +71,7 @@ def _is_new_on_given_servers(item: pytest.Item, *, rabbitmq: bool) -> bool:
         return rabbitmq  # which kills, doubles and loses more than any other module
     through_broker = not OUTSIDE.isdisjoint(item.fixturenames) or item.path.name in TALKING
     if rabbitmq:
-        return through_broker and item.path.name not in BOOKINGS_OWN
+        return through_broker and item.path.name not in ALIKE
     return not through_broker or item.path.name in LOOKING
 
 

@@ -16,6 +16,9 @@ DOCS = Path(__file__).parent.parent / "docs"
 DRAWN = ("appointment_creation", "appointment_sync", "composite_booking", "appointment_follow")
 """The sagas whose pictures docs/how-a-saga-works.md and docs/design.md show."""
 
+TYPED = ("sagajobs ", "celery ", "curl ")
+"""How a block below the options begins that is to be typed."""
+
 _HEAD = """# The command line
 
 `sagajobs` is for people and for programs. This page is made from the commands themselves (`make reference`); each says
@@ -23,11 +26,14 @@ the same with `--help`, which asks no server and needs no setting.
 
 - `celery -A sagajobs sagas …` takes the same commands: `celery -A sagajobs sagas show ID`, `… sagas invariants`. After
   `sagajobs` the word `sagas` may be left out: `sagajobs show ID`.
-- On a terminal, tables are drawn, in colours unless `NO_COLOR` is set; long work shows a bar. In a pipe the same is
-  plain text in columns. `--json` prints one document, of `watch` one object a line.
+- On a terminal, tables are drawn, in colours unless `NO_COLOR` is set; long work shows a bar. 80 columns are enough:
+  cells are wrapped, none is cut, and of a saga's id its beginning is shown, as long as it takes to tell it from the
+  others there. In a pipe the same is plain text in columns, with whole ids. `--json` prints one document, of `watch`
+  one object a line.
 - An id may be given by its first 8 characters; a case also by its number.
-- What a customer wrote is shown with `--private` only.
-- An error is one line on standard error that says what to do.
+- What may be about a person is shown with `--private` only; without it, `…` stands in its place.
+- What goes wrong is one line on standard error that says what to do. Of what was typed wrong it comes last, below how
+  the command is typed.
 
 ## Exit status
 
@@ -41,7 +47,7 @@ _BETWEEN = """
 When something outside was broken for an hour, what waits for a person waits for one reason. `sagajobs sagas stats`
 counts by cause, and `retry` takes all cases up that have one:
 
-```
+```sh
 sagajobs sagas retry --cause ConnectTimeout --dry-run
 sagajobs sagas retry --cause ConnectTimeout --why "Cal.com is back"
 ```
@@ -58,7 +64,7 @@ Cal.com, and that is another thing for each booking.
 
 ## Completion
 
-```
+```sh
 sagajobs completion bash > ~/.local/share/bash-completion/completions/sagajobs
 sagajobs completion zsh > ~/.zfunc/_sagajobs          # ~/.zfunc in $fpath, before compinit
 sagajobs completion fish > ~/.config/fish/completions/sagajobs.fish
@@ -158,10 +164,15 @@ def _epilog(epilog: str) -> str:
     for paragraph in epilog.strip().split("\n\n"):
         lines = paragraph.split("\n")
         if lines[0] == "\b":
-            parts.append("```\n" + inspect.cleandoc("\n".join(lines[1:])) + "\n```")
+            parts.append(_block(inspect.cleandoc("\n".join(lines[1:]))))
         elif paragraph.strip() != "Examples:":
             parts.append(paragraph.strip())
     return "".join(f"\n{part}\n" for part in parts)
+
+
+def _block(content: str) -> str:
+    language = "sh" if content.startswith(TYPED) else "text"
+    return f"```{language}\n{content}\n```"
 
 
 def pictures() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the documents say is true: each test that they name exists, and so does each of the seed's public names."""
+"""What the documents say is true: each test that they name exists, each of the seed's public names, each sweep."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import sagajobs
+from sagajobs.monitoring.sentry import monitor_of
+from sagajobs.root import engine
 
 HERE = Path(__file__).parent
 SCENARIOS = ("test_creation.py", "test_sync.py", "test_composite.py")
@@ -68,3 +70,11 @@ def test_each_name_of_the_seed_is_public(name):
     assert name in sagajobs.__all__
     public = getattr(sagajobs, name)
     assert [method for method in SERVICES.get(name, ()) if not hasattr(public, method)] == []
+
+
+def test_each_sweep_is_told_with_its_monitor():
+    monitoring, operating = ((HERE.parent / "docs" / f"{page}.md").read_text() for page in ("monitoring", "operating"))
+    of_sentry = monitoring.partition("## Sentry")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"`(sagajobs-\w+)`", of_sentry)) == sorted(map(monitor_of, engine.sweeps.values()))
+    table = operating.partition("## Sweeps")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(engine.sweeps)

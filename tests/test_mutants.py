@@ -1,11 +1,12 @@
 """The list of mutants (`make mutants`) fits the tree, its page fits the list, and its runner can tell.
 
-All mutants take minutes, so here it is one that must be caught, beside one that nothing can notice.
+All mutants take minutes, so here (with `make chaos`) it is one that must be caught, beside one that nothing can notice.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tests.mutants.mutants import MUTANTS
 from tests.mutants.runner import End, Rotten, broken, run
 
 ROOT = Path(__file__).parent.parent
+VERSIONS = Path("sagajobs/migrations/versions")
 SAMPLE = next(mutant for mutant in MUTANTS if mutant.name == "undo-forwards")
 
 
@@ -29,6 +31,17 @@ def test_each_has_a_name_of_its_own():
 def test_what_it_replaces_is_there_once_and_what_it_makes_is_python(mutant):
     compile(broken(mutant), mutant.file, "exec")
     assert mutant.old != mutant.new
+
+
+@pytest.mark.parametrize(
+    "mutant", [mutant for mutant in MUTANTS if VERSIONS in Path(mutant.file).parents], ids=lambda mutant: mutant.name
+)
+def test_what_it_breaks_in_a_migration_is_not_made_anew_by_a_later_one(mutant):
+    broke, here = ROOT / mutant.file, (ROOT / mutant.file).read_text(encoding="utf-8")
+    (*_, function) = re.findall(r"FUNCTION (\w+)\(", here[: here.index(mutant.old)])
+    later = [one.name for one in broke.parent.glob("0*.py") if one.name > broke.name]
+    again = [name for name in later if f"FUNCTION {function}(" in (broke.parent / name).read_text(encoding="utf-8")]
+    assert again == []
 
 
 @pytest.mark.parametrize("old", ["no such text anywhere", "import"])
@@ -56,6 +69,7 @@ def test_the_page_has_them_as_they_are():
     assert table.page() in page, "put in what `python -m tests.mutants --table` prints"
 
 
+@pytest.mark.siege
 def test_one_is_caught_and_one_that_changes_nothing_survives(tmp_path):
     tmp_path.chmod(0o755)  # as root, the database server of the tests runs as another user
     harmless = replace(SAMPLE, name="harmless", old=SAMPLE.old, new=f"{SAMPLE.old}  # as before")

@@ -1,62 +1,59 @@
-"""The pages say what is so: their links lead somewhere, their commands are taken, their code runs."""
+"""The pages say what is so: their links lead somewhere, their code runs, their outputs are printed; their commands are
+tests/test_shell_lines.py's."""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
-import itertools
+import io
 import json
+import logging
 import re
-import shlex
+import threading
+import traceback
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import click
 import pytest
-import yaml
-from celery.bin.celery import celery
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from sagajobs.cli import main
+from sagajobs import AppointmentCreationSaga, PermanentError, SagaException
+from sagajobs.monitoring import logs
+from sagajobs.saga.bus import document
 from sagajobs.saga.declaration import _OPTIONS, Step
-from tests.support.sagas import forget
-
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-NOT_RUN = "<!-- not run: "
-
-
-class Block(NamedTuple):
-    """A block of code in a page; `run` is false where the page says why it is not run."""
-
-    page: str
-    language: str
-    code: str
-    run: bool
-
-
-def _blocks(page: Path) -> list[Block]:
-    found = re.finditer(r"^([^\n]*)\n```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [Block(page.name, one[2], one[3], not one[1].startswith(NOT_RUN)) for one in found]
-
-
-BLOCKS = [block for page in PAGES for block in _blocks(page)]
+from sagajobs.saga.outbox import Happening
+from sagajobs.testing import every_undo_runs_twice
+from sagajobs.testing.broker import HandBroker
+from tests.cli.inprocess import sagajobs
+from tests.deploy.files import compose
+from tests.support import promtool
+from tests.support.documents import BLOCKS, PAGES, ROOT, assert_shown, outputs, prose
+from tests.support.sagas import forget, record
+from tests.support.tables import change
 
 ELSEWHERE = {"README.md": "test_readme.py", "web.md": "web/test_guides.py", "testing.md": "kit/test_shipping.py"}
 """Pages whose Python is run by tests of their own."""
 
 
 def _python(page: str) -> list[str]:
-    return [block.code for block in BLOCKS if block.page == page and block.language == "python" and block.run]
+    return [block.code for block in BLOCKS if block.page == page and block.language == "python"]
+
+
+def _all(language: str) -> list[str]:
+    return [block.code for block in BLOCKS if block.language == language]
 
 
 def _anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as forges name them."""
-    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     seen: Counter[str] = Counter()
     anchors = set()
-    for heading in re.findall(r"^#+ +(.*)$", prose, re.MULTILINE):
+    for heading in re.findall(r"^#+ +(.*)$", prose(page), re.MULTILINE):
         name = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
         anchors.add(f"{name}-{seen[name]}" if seen[name] else name)
         seen[name] += 1
@@ -65,8 +62,7 @@ def _anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
 def test_each_link_leads_somewhere(page):
-    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, anchor = link.partition("#")
@@ -84,59 +80,100 @@ def test_each_page_of_docs_is_in_the_index():
     assert pages <= listed
 
 
-def _commands() -> list[list[str]]:
-    """Return each command line of ours in blocks that are no output and no Python."""
-    lines = (line for block in BLOCKS if block.language in ("", "sh") for line in block.code.splitlines())
-    found = (re.match(r"(?:\S*/)?((?:sagajobs|celery|make) .*)", line.strip()) for line in lines)
-    written = [shlex.split(one[1], comments=True) for one in found if one is not None and "…" not in one[1]]
-    return [list(itertools.takewhile(lambda word: word not in ("|", ">", "&", "&&"), line)) for line in written]
+def test_each_block_says_what_it_is():
+    """Each of these is looked at by some test; a block of another kind, or of none, would be looked at by nobody."""
+    fences = [
+        line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("```")
+    ]
+    assert len(fences) == 2 * len(BLOCKS)
+    assert {block.language for block in BLOCKS} == {"sh", "text", "python", "json", "yaml", "sql", "dockerfile"}
 
 
-def test_each_command_is_taken():
-    commands = _commands()
-    assert len(commands) > 80
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    for program, *arguments in commands:
-        if program == "make":
-            assert {one for one in arguments if "=" not in one} <= targets, arguments
-        elif program == "celery":
-            assert arguments[:2] == ["-A", "sagajobs"]
-            _taken(celery, arguments)
-        elif arguments != ["--version"]:
-            _taken(main, arguments)
+ROLE = """
+    DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'sagajobs') THEN CREATE ROLE sagajobs; END IF;
+    END $$
+"""
 
 
-def _taken(program: click.Command, arguments: list[str]) -> None:
-    """Have the options parsed and nothing done: `--help` comes before the doing, and after the parsing."""
-    try:
-        program.main([*arguments, "--help"], prog_name="program", standalone_mode=False)
-    except click.UsageError as error:
-        pytest.fail(f"{' '.join(arguments)}: {error.format_message()}")
+def test_what_is_sql_is_understood(app_engine):
+    with app_engine.database.engine.connect() as connection:
+        connection.execute(text(ROLE))
+        for code in _all("sql"):
+            look = "EXPLAIN " if code.startswith("SELECT") else ""
+            connection.execute(text(look + code.replace(":", r"\:")))
+        connection.rollback()
 
 
-def test_one_that_is_mistyped_would_be_noticed():
-    with pytest.raises(pytest.fail.Exception, match="No such option"):
-        _taken(main, ["sagas", "retry", "2", "--whyy", "so"])
+def test_an_event_is_what_the_bus_makes_of_one():
+    [code] = _all("json")
+    shown = json.loads(code)
+    number, at, data = int(shown["id"]), datetime.fromisoformat(shown["time"]), shown["data"]
+    assert shown == document(Happening(number=number, at=at, trace=None, **data))
 
 
-def test_what_is_data_is_read_and_what_is_sql_is_understood(app_engine):
-    known = {"", "sh", "text", "python", "json", "yaml", "sql"}
-    assert {block.language for block in BLOCKS} <= known
-    with app_engine.database.reading() as connection:
-        for block in BLOCKS:
-            if block.language == "json":
-                assert json.loads(block.code)
-            elif block.language == "yaml":
-                assert yaml.safe_load(block.code)
-            elif block.language == "sql":
-                connection.execute(text("EXPLAIN " + block.code.replace(":", r"\:")))
+def test_prometheus_takes_its_configuration(tmp_path):
+    [code] = _all("yaml")
+    (tmp_path / "prometheus.yml").write_text(code)
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    done = promtool.run("check", "config", tmp_path / "prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_is_not_run_is_little_and_has_its_reason():
-    left_out = [block.page for block in BLOCKS if not block.run]
-    assert Counter(left_out) == {"writing-a-saga.md": 1, "design.md": 1}
-    pages = {block.page for block in BLOCKS if block.language == "python" and block.run}
-    assert pages == {*ELSEWHERE, "quickstart.md", "writing-a-saga.md", "monitoring.md"}
+def test_the_image_that_an_own_one_is_built_on_is_ours():
+    [code] = _all("dockerfile")
+    assert (
+        re.fullmatch(r"FROM (\S+)\nCOPY celeryconfig\.py shipping\.py \./\n", code)[1]
+        == compose()["services"]["worker"]["image"]
+    )
+
+
+COMPARED = {
+    "README.md": 1,  # cli/test_demo.py
+    "quickstart.md": 5,  # here; what `up` says in cli/test_up.py
+    "operating.md": 3,
+    "monitoring.md": 1,
+    "testing.md": 1,
+}
+"""How many outputs of a page are held against what is printed."""
+
+NOT_COMPARED = {
+    "README.md": 1,  # a drawing
+    "design.md": 1,  # a drawing of the packages; that each exists is tried below, who knows whom by import-linter
+    "cli.md": 2,  # from the help texts, with all of that page (cli/test_reference.py)
+}
+"""How many are not, and why."""
+
+
+def test_what_is_shown_is_compared_or_has_its_reason():
+    shown = Counter(block.page for block in BLOCKS if block.language == "text")
+    assert shown == Counter(COMPARED) + Counter(NOT_COMPARED)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["book_calcom exploded 9", "+0.427 s  step_failed  book_calcom  1  -", "waiting for a person: none"]
+)
+def test_a_line_that_is_not_printed_would_be_noticed(wrong):
+    printed = "+0.5 s  step_executing  book_calcom  1  -\nwaiting for a person: 2\n"
+    assert_shown(printed.replace("0.5", "12").replace("  ", "    "), printed)
+    for lines in ([wrong, *printed.splitlines()], [printed.splitlines()[0], wrong], ["…", wrong, "…"]):
+        with pytest.raises(AssertionError):
+            assert_shown("\n".join(lines), printed)
+    with pytest.raises(AssertionError, match="not shown"):
+        assert_shown(printed.splitlines()[0], printed)
+
+
+def test_the_packages_that_are_drawn_exist():
+    [drawing] = outputs("design.md")
+    drawn = set(re.findall(r"sagajobs\.\w+", drawing))
+    assert len(drawn) > 10
+    assert [name for name in drawn if importlib.util.find_spec(name) is None] == []
+
+
+def test_all_python_is_run():
+    """By this module, or by that of `ELSEWHERE`."""
+    pages = {block.page for block in BLOCKS if block.language == "python"}
+    assert pages == {*ELSEWHERE, "quickstart.md", "writing-a-saga.md", "monitoring.md", "design.md"}
 
 
 def _said(code: str) -> list[str]:
@@ -162,25 +199,107 @@ def test_the_quickstart(simulator, capsys):
         exec(compile(code, "quickstart.md", "exec"), names)  # noqa: S102 - that is the test
         _as_said(_said(code), capsys.readouterr().out)
     assert len(simulator.standing()) == 2
+    _up, *histories, settled = outputs("quickstart.md")
+    for saga, shown in zip(("booked", "refused", "doubtful"), histories, strict=True):
+        assert_shown(shown, sagajobs("sagas", "show", names[saga].id).out)
+    assert_shown(settled, sagajobs("invariants").out + sagajobs("sagas", "stats").out)
+
+
+@pytest.fixture
+def shipping(app_engine, clean, monkeypatch, tmp_path) -> Iterator[dict[str, Any]]:
+    """The names of the module that docs/writing-a-saga.md begins with, whose saga is known; nobody is told of any."""
+    monkeypatch.setenv("COURIER_BOOK", str(tmp_path / "courier.txt"))
+    monkeypatch.setattr(app_engine, "publisher", None)
+    names: dict[str, Any] = {"__name__": "shipping"}
+    exec(compile(_python("writing-a-saga.md")[0], "writing-a-saga.md", "exec"), names)  # noqa: S102 - the page's
+    yield names
+    change(app_engine, "DELETE FROM sagas")
+    forget(app_engine, "shipping")
+
+
+def _fails(_saga, _order):
+    raise PermanentError("it does not do what it is asked for")
+
+
+@pytest.mark.usefixtures("impatient_creation")
+def test_operating(app_engine, booking, shipping):
+    kind = shipping["ShippingSaga"]
+    stages = [kind.definition.step(name) for name in ("reserve_stock", "order_courier")]
+    stages[1].undo.method = _fails
+    taken = booking()
+    for request in (booking(), taken):
+        AppointmentCreationSaga.run(request)
+    with pytest.raises(SagaException, match="SlotTaken"):
+        AppointmentCreationSaga.run(taken)
+    asked, standing = (record(kind, {"order_id": number}) for number in (1, 2))
+    for handle in (asked, standing):
+        for stage in stages:
+            app_engine.executor.forward(kind, stage, handle.id)
+        assert sagajobs("sagas", "cancel", handle.id, "--why", "the customer rang").status == 0
+    app_engine.drive(kind, asked.id)
+    ages = "created_at = created_at - interval '146 s', next_at = next_at - interval '2 min'"
+    change(app_engine, f"UPDATE sagas SET {ages}")
+    stats, review, explain = outputs("operating.md")
+    assert_shown(stats, sagajobs("sagas", "stats").out)
+    assert_shown(review, sagajobs("sagas", "review").out)
+    assert_shown(explain, sagajobs("sagas", "explain", str(app_engine.review.of(asked.id).number)).out)
+
+
+def test_testing(saga_case, shipping):
+    kind, courier = shipping["ShippingSaga"], shipping["courier"]
+    undo = kind.definition.step("order_courier").undo
+    cancels = undo.method
+
+    def bears_no_repetition(saga, order):
+        return cancels(saga, order) if courier.standing(order["order"]) else _fails(saga, order)
+
+    undo.method = bears_no_repetition
+    with pytest.raises(AssertionError) as told:
+        every_undo_runs_twice(saga_case(kind, request=lambda n: {"order_id": n}, standing=courier.standing))
+    [shown] = outputs("testing.md")
+    assert_shown(shown.replace(":\nit is", ": it is"), "".join(traceback.format_exception_only(told.value)))
+
+
+@contextmanager
+def _carried_out(engine) -> Iterator[None]:
+    """Have messages delivered meanwhile, in this process: it knows the saga that a page has just declared."""
+    broker, over = engine.publisher, threading.Event()
+
+    def deliver() -> None:
+        while not over.wait(0.05):
+            broker.drain()
+
+    with ThreadPoolExecutor(1) as pool:
+        delivering = pool.submit(deliver)
+        try:
+            yield
+        finally:
+            over.set()
+        delivering.result()
 
 
 @pytest.mark.usefixtures("clean")
 def test_writing_a_saga(monkeypatch, tmp_path, capsys, app_engine):
     monkeypatch.setenv("COURIER_BOOK", str(tmp_path / "courier.txt"))
-    names: dict = {"__name__": "shipping"}
+    monkeypatch.setattr(app_engine, "publisher", HandBroker(app_engine))
     before = set(app_engine.kinds)
     try:
-        for code in _python("writing-a-saga.md"):
-            exec(compile(code, "writing-a-saga.md", "exec"), names)  # noqa: S102 - that is the test
-            _as_said(_said(code) if "DefinitionError" in code else [], capsys.readouterr().out)
+        with Session(app_engine.database.engine) as session, _carried_out(app_engine):
+            names: dict = {"__name__": "shipping", "session": session}
+            for code in _python("writing-a-saga.md"):
+                exec(compile(code, "writing-a-saga.md", "exec"), names)  # noqa: S102 - that is the test
+                _as_said(_said(code) if "DefinitionError" in code else [], capsys.readouterr().out)
+        assert names["handle"].status() == "completed"
+        forget(app_engine, "parcel_return")
+        [code] = _python("design.md")
+        versions = {"ShippingSaga": names["Return"], "ShippingSagaV1": names["ReturnV1"]}
+        exec(code, {"engine": app_engine, "services": None, **versions})  # noqa: S102 - that is the test
     finally:
         forget(app_engine, *(set(app_engine.kinds) - before))
 
 
 @pytest.mark.usefixtures("clean")
 def test_monitoring(app_engine, booking, simulator, capsys):
-    from sagajobs import AppointmentCreationSaga
-
     names: dict = {"__name__": "monitoring"}
     [code] = _python("monitoring.md")
     exec(compile(code, "monitoring.md", "exec"), names)  # noqa: S102 - that is the test
@@ -190,6 +309,21 @@ def test_monitoring(app_engine, booking, simulator, capsys):
         app_engine.watchers.leave(app_engine.watchers._watchers[-1])
     printed = capsys.readouterr().out
     assert re.search(r"^step appointment_creation.book_calcom: \d+\.\d+ s$", printed, re.MULTILINE)
+
+
+def test_a_line_of_the_log():
+    [shown] = outputs("monitoring.md")
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    handler.setFormatter(logging.Formatter(logs.FORMAT))
+    logger = logging.getLogger("a log of these tests")
+    logger.addHandler(handler)
+    logs.place(logger)
+    record = logger.makeRecord("urllib3.connectionpool", logging.WARNING, __file__, 1, "Retrying", (), None)
+    record.processName = "ForkPoolWorker-1"
+    with logs.within("saga=0b9c…", "step=book_calcom"), logs.within("trace=4bf9…"):
+        logger.handle(record)
+    assert_shown(shown, said.getvalue())
 
 
 def test_the_options_of_a_step_are_those_of_the_code():

@@ -36,16 +36,20 @@ pages = Blueprint("pages", __name__)
 
 HEADERS = {
     # Nothing from elsewhere, no inline script; the address of a page is its key, so it must not be passed on or kept.
+    # We ourselves are told it: behind HTTPS Flask-WTF takes no form that does not say which page it comes from.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
 SENT_BEFORE = "This form was sent before, with other details. To book a second appointment, send it once more."
 TOO_OLD = "This page was open for too long. Go back, reload it, and send it again."
+NOT_NOW = (
+    "Your last wish was not carried out, as another one was under way or it was too late. See below how it stands."
+)
 NOT_FOUND = "There is no such page. Is the address complete?"
 AWAY = "We cannot look that up at present. Nothing is lost: please try again in a minute."
 WRONG = "Something in the request is not as it should be."
@@ -126,15 +130,14 @@ def book() -> ResponseReturnValue:
 @pages.get("/appointments/<token>")
 def appointment(token: str) -> ResponseReturnValue:
     """Show where an appointment stands."""
-    order = _order(token)
-    return render_template("appointment.html", order=order, standing=standing_of(order))
+    order, standing = _looked_up(token)
+    return render_template("appointment.html", order=order, standing=standing)
 
 
 @pages.get("/appointments/<token>/status")
 def status(token: str) -> ResponseReturnValue:
     """Return where an appointment stands, for the page's script."""
-    order = _order(token)
-    standing = standing_of(order)
+    order, standing = _looked_up(token)
     return {
         "status": standing.status,
         "message": standing.message,
@@ -153,10 +156,10 @@ def cancel(token: str) -> ResponseReturnValue:
 @pages.get("/appointments/<token>/move")
 def choose(token: str) -> ResponseReturnValue:
     """Show when an appointment could be instead."""
-    order = _order(token)
+    order, standing = _looked_up(token)
     first = day_of(request.args.get("day"))
     days, status = _free(order.offer, first, order.time_zone)
-    return render_template("move.html", order=order, standing=standing_of(order), days=days, first=first), status
+    return render_template("move.html", order=order, standing=standing, days=days, first=first), status
 
 
 @pages.post("/appointments/<token>/move")
@@ -168,9 +171,13 @@ def move(token: str) -> ResponseReturnValue:
 # --- what they share ---
 
 
-def _order(token: str) -> orders.Order:
-    with Session(engine.database.engine) as session:
-        return orders.find(session, token) or abort(HTTPStatus.NOT_FOUND)
+def _looked_up(token: str) -> tuple[orders.Order, Standing]:
+    with Session(engine.database.engine) as session, session.begin():
+        order = orders.find(session, token) or abort(HTTPStatus.NOT_FOUND)
+        standing = standing_of(order)
+        if order.appointment_id is None and standing.appointment_id is not None:
+            orders.note_appointment(session, token, standing.appointment_id)
+    return order, standing
 
 
 def _change(token: str, operation: str, data: dict[str, Any]) -> ResponseReturnValue:
@@ -184,6 +191,8 @@ def _change(token: str, operation: str, data: dict[str, Any]) -> ResponseReturnV
                 orders.note_change(session, token, change.id)
             except InvalidInput:
                 flash(ADVICE["start"] if operation == "reschedule" else "It cannot be cancelled any more.")
+        else:
+            flash(NOT_NOW)  # of a cancel that came behind a move nobody may think that it was done
     return redirect(url_for("pages.appointment", token=token), HTTPStatus.SEE_OTHER)
 
 

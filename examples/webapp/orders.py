@@ -23,6 +23,7 @@ orders = Table(
     Column("token", Text, primary_key=True),
     Column("saga_id", UUID(as_uuid=False), nullable=False, unique=True),
     Column("change_id", UUID(as_uuid=False)),
+    Column("appointment_id", Integer),
     Column("offer", Integer, nullable=False),
     Column("starts_at", DateTime(timezone=True), nullable=False),
     Column("time_zone", Text, nullable=False),
@@ -37,6 +38,7 @@ class Order(NamedTuple):
         token: what its page is found by; nobody can guess it, and nobody but the customer is told.
         saga_id: the saga that books it.
         change_id: the saga of the latest change that was asked for, None if none was.
+        appointment_id: what was booked, None until it is: sagas are purged, and appointments may lie farther ahead.
         offer: what was ordered, Cal.com's number for the event type.
         starts_at: when, as it was ordered.
         time_zone: the customer's.
@@ -45,6 +47,7 @@ class Order(NamedTuple):
     token: str
     saga_id: str
     change_id: str | None
+    appointment_id: int | None
     offer: int
     starts_at: datetime
     time_zone: str
@@ -93,3 +96,8 @@ def find(session: Session, token: str, *, lock: bool = False) -> Order | None:
 def note_change(session: Session, token: str, change_id: str) -> None:
     """Note which saga changes it."""
     session.execute(update(orders).where(orders.c.token == token).values(change_id=change_id))
+
+
+def note_appointment(session: Session, token: str, appointment_id: int) -> None:
+    """Note what was booked."""
+    session.execute(update(orders).where(orders.c.token == token).values(appointment_id=appointment_id))

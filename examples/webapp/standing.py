@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from examples.webapp.orders import Order
-from sagajobs import Appointment, SagaCompensationException, SagaException, SagaHandle, SagaNotFinished
+from sagajobs import (
+    AppointmentSummary,
+    SagaCompensationException,
+    SagaException,
+    SagaHandle,
+    SagaNotFinished,
+    SagaNotFound,
+    find_appointment,
+)
 
 _UNDER_WAY = {
     "held": "We have your wish, and are about to book the time.",
@@ -58,42 +66,55 @@ def standing_of(order: Order) -> Standing:
     """Return where an order stands.
 
     Raises:
-        SagaNotFound: it ended so long ago that its saga was purged.
+        SagaNotFound: its saga was purged, and nothing is there that it has booked.
     """
     booking = SagaHandle(order.saga_id)
     try:
-        appointment: Appointment = booking.result()
+        appointment: AppointmentSummary = booking.result()
     except SagaNotFinished:
-        word = booking.public_status()
-        return Standing(word, _UNDER_WAY.get(word, ""), order.starts_at, settled=False)
+        return _under_way(booking, order.starts_at)
     except SagaCompensationException:
         return Standing("needs us", _NEEDS_US, order.starts_at)
     except SagaException:
-        why = f"It could not be booked: {_why(booking)}. Nothing was booked. Please choose another time."
+        # Whoever went back and sent it once more has it by his first order.
+        why = f"It could not be booked: {_why(booking)}. What you had booked before stands. Please choose another time."
         return Standing("cancelled", why, order.starts_at)
-    told = ""
-    if order.change_id is not None:
-        change = SagaHandle(order.change_id)
-        try:
-            change.result()
-            told = f"You have {_verb(change)} it."
-        except SagaNotFinished:
-            word = change.public_status()
-            return Standing(word, _UNDER_WAY.get(word, ""), appointment.starts_at, settled=False)
-        except SagaCompensationException:
-            return Standing("needs us", _NEEDS_US, appointment.starts_at)
-        except SagaException:
-            told = f"It could not be {_verb(change)}: {_why(change)}. Your appointment stands as it was."
+    except SagaNotFound:
+        found = None if order.appointment_id is None else find_appointment(order.appointment_id)
+        if found is None:
+            raise
+        appointment = found
+    return _as_it_is(appointment, "") if order.change_id is None else _changed(appointment, SagaHandle(order.change_id))
+
+
+def _under_way(saga: SagaHandle, start: datetime) -> Standing:
+    word = saga.public_status()
+    return Standing(word, _UNDER_WAY.get(word, ""), start, settled=False)
+
+
+def _changed(appointment: AppointmentSummary, change: SagaHandle) -> Standing:
+    """Return where an appointment stands that was to be changed."""
+    try:
+        change.result()
+        told = f"You have {_verb(change)} it."
+    except SagaNotFinished:
+        return _under_way(change, appointment.starts_at)
+    except SagaCompensationException:
+        return Standing("needs us", _NEEDS_US, appointment.starts_at)
+    except SagaException:
+        told = f"It could not be {_verb(change)}: {_why(change)}. Your appointment stands as it was."
+    except SagaNotFound:
+        told = ""  # it ended long ago, and the appointment says how
     return _as_it_is(appointment, told)
 
 
-def _as_it_is(appointment: Appointment, told: str) -> Standing:
+def _as_it_is(appointment: AppointmentSummary, told: str) -> Standing:
     """Return where an appointment stands that nothing of ours is at work on; hosts may have changed it since."""
     start, number = appointment.starts_at, appointment.id
     if appointment.calcom_sync_status == "manual_review_required":
-        return Standing("needs us", _NEEDS_US, start)
+        return Standing("needs us", _NEEDS_US, start, number)
     if appointment.status in ("cancelled", "failed"):
-        return Standing("cancelled", "The appointment does not take place.", start)
+        return Standing("cancelled", "The appointment does not take place.", start, number)
     if appointment.status == "pending":
         return Standing("confirming", f"{told} {_ON_REQUEST}".strip(), start, number)
     return Standing("confirmed", f"{told} We look forward to seeing you.".strip(), start, number)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, select, text
 
-from sagajobs.booking.schema import audit_log
+from sagajobs.saga.audit import write_audit_row
 
 log = logging.getLogger("saga")
 
@@ -45,9 +45,13 @@ def once_a_day(
     known = {"entity": entity, "entity_id": entity_id, "action": action, "hours": AGAIN_AFTER}
     if connection.execute(_SAID, known).scalar_one():
         return False
-    connection.execute(
-        insert(audit_log).values(
-            actor="sagajobs", action=action, entity=entity, entity_id=entity_id, saga_id=saga_id, detail=detail
-        )
+    write_audit_row(
+        connection,
+        actor="sagajobs",
+        action=action,
+        entity=entity,
+        entity_id=entity_id,
+        saga_id=saga_id,
+        detail=detail,
     )
     return True

@@ -18,6 +18,18 @@ class BookingSaga(Saga, abstract=True):
     """A saga about appointments, with the booking domain's services."""
 
     services: ClassVar[BookingServices]
+    shown: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("appointment_id", "appointment_ids", "composite_id", "event_type_id", "staff_id", "sync_saga_id"),
+            *("uid", "uids", "uid_before", "calcom_booking_uid", "booking_uid"),
+            *("start", "end", "start_before", "starts_at", "ends_at", "deleted_at", "duration_minutes"),
+            *("operation", "trigger", "status", "status_read_back", "calcom", "calcom_sync_status"),
+            *("adopted", "changed", "forgotten", "nothing_to_do"),
+            # Names of fields, never what stands in them.
+            *("fields", "fixed", "not_synced", "not_restored", "cannot_be_taken_back", "may_stand"),
+        )
+    )
+    """No customer's number: it is a person's."""
 
     @classmethod
     def conditions(cls) -> Mapping[str, Any]:

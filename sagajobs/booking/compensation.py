@@ -9,18 +9,19 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.cache import AppointmentCache
 from sagajobs.booking.local import audit, change_appointment
 from sagajobs.booking.outside import LONGEST_TRAIL, MAILS, find_standing
-from sagajobs.booking.schema import appointments, audit_log, composite_bookings
+from sagajobs.booking.schema import appointments, composite_bookings
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import AlreadyCancelled, BookingNotFound, CalcomUnavailable
 from sagajobs.calcom.models import BookingStatus, Location, LocationType
 from sagajobs.calcom.priority import Priority
 from sagajobs.errors import PermanentError, StepError
+from sagajobs.saga.audit import write_audit_row
 
 
 class CalcomCompensationService:
@@ -172,15 +173,14 @@ class DatabaseCompensationService:
         receipts = [self.delete_appointment(db, part, saga_id=saga_id, reason=reason) for part in parts]
         if row.deleted_at is None:
             db.execute(update(composite_bookings).where(columns.id == composite_id).values(deleted_at=func.saga_now()))
-            db.execute(
-                insert(audit_log).values(
-                    actor=self._actor,
-                    action="composite_booking.deleted",
-                    entity="composite_booking",
-                    entity_id=composite_id,
-                    saga_id=saga_id,
-                    detail={"reason": reason, "appointments": list(parts)},
-                )
+            write_audit_row(
+                db,
+                actor=self._actor,
+                action="composite_booking.deleted",
+                entity="composite_booking",
+                entity_id=composite_id,
+                saga_id=saga_id,
+                detail={"reason": reason, "appointments": list(parts)},
             )
         deleted_at = db.scalars(select(columns.deleted_at).where(columns.id == composite_id)).one()
         if deleted_at is None:

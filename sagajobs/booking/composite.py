@@ -41,7 +41,6 @@ from sagajobs.booking.outside import (
 )
 from sagajobs.booking.request import Customer, Slot
 from sagajobs.booking.schema import appointments, composite_bookings, staff
-from sagajobs.booking.services import BookingServices
 from sagajobs.errors import InvalidInput
 from sagajobs.saga import SagaHandle, step
 from sagajobs.saga.definition import PATIENCE
@@ -98,11 +97,6 @@ class CompositeBookingSaga(BookingSaga):
     def useful_until(self) -> datetime:
         """Nobody is helped by bookings of which one is confirmed after its own start."""
         return min(segment.start for segment in self.input.segments)
-
-    @classmethod
-    def rehearse(cls, services: BookingServices) -> tuple[BookingServices, list[Mapping[str, Any]]]:
-        """Read at Cal.com, and change nothing there."""
-        return services.rehearsing()
 
     # --- the steps ---
 

@@ -58,7 +58,7 @@ class AppointmentCreationSaga(BookingSaga):
 
     @step(irreversible=True, needed=True)  # a customer stays known, booking or not
     def create_customer(self, db: Session) -> dict[str, Any]:
-        """Find the customer by e-mail address or create one; two at once get the same row (the seed's RC5)."""
+        """Find the customer by e-mail address or create one; two at once get the same row."""
         customer_id, created = find_or_create_customer(db, self.input.customer)
         return {"customer_id": customer_id, "created": created}
 

@@ -7,7 +7,7 @@ answer says. So a hint may come doubled, late, out of order or on the heels of o
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, StringConstraints
 from sqlalchemy import Row, and_, func, or_, select, update
@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from sagajobs.booking.alignment import OVER, Sight, Standing, aligned, differences, look_up, shows
+from sagajobs.booking.bookingsaga import BookingSaga
 from sagajobs.booking.compensation import DatabaseCompensationService
 from sagajobs.booking.errors import SlotNotFree
 from sagajobs.booking.local import (
@@ -29,14 +30,14 @@ from sagajobs.booking.local import (
 from sagajobs.booking.outside import away
 from sagajobs.booking.request import BookingUid
 from sagajobs.booking.schema import SLOT_FREE, appointments
-from sagajobs.booking.services import BookingServices
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import BookingNotFound
 from sagajobs.calcom.operations import GET_BOOKING
 from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.webhooks import Trigger
 from sagajobs.errors import TransientError
-from sagajobs.saga import RetryPolicy, Saga, step
+from sagajobs.saga import RetryPolicy, SagaState, step
+from sagajobs.saga.records import SagaRecord
 
 ACTOR = "cal.com"
 """Whom the audit trail names: it was the customer or the host, and only Cal.com knows which."""
@@ -69,7 +70,7 @@ class Hint(BaseModel):
     seen: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f]*$")]
 
 
-class AppointmentFollowSaga(Saga):
+class AppointmentFollowSaga(BookingSaga):
     """Compare an appointment with its booking at Cal.com, and follow it."""
 
     name = "appointment_follow"
@@ -79,7 +80,6 @@ class AppointmentFollowSaga(Saga):
     lets_go = True
     """A customer's own change must not be refused because a hint waits for Cal.com, or for a replica that lags."""
 
-    services: ClassVar[BookingServices]
     input: Hint
 
     def locks(self) -> tuple[str]:
@@ -195,6 +195,11 @@ class AppointmentFollowSaga(Saga):
     def result(self, db: Session) -> dict[str, Any]:  # noqa: ARG002 - all is known
         """Return whether the appointment was changed."""
         return {"changed": self.changed}
+
+    @classmethod
+    def public_status(cls, record: SagaRecord) -> str:
+        """Return "needs us" while a person is asked; else the state, as no customer has asked for this saga."""
+        return "needs us" if record.state is SagaState.MANUAL_REVIEW_REQUIRED else super().public_status(record)
 
     def note_review(self, db: Session) -> None:
         """Have the appointment show that a person must look at it."""

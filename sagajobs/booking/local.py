@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 
 from sagajobs.booking.errors import SlotNotFree
 from sagajobs.booking.request import Customer, Slot
-from sagajobs.booking.schema import appointments, audit_log, composite_bookings, customers
+from sagajobs.booking.schema import appointments, composite_bookings, customers
 from sagajobs.calcom.models import BookingStatus
+from sagajobs.saga.audit import write_audit_row
 
 SLOT_CONSTRAINT = "ex_appointments_slot"
 _SLOT_LOCK = 20748
@@ -308,13 +309,12 @@ def audit(
     db: Session, *, actor: str, action: str, appointment_id: int, saga_id: str | None, detail: dict[str, Any]
 ) -> None:
     """Write an audit row about an appointment, in the transaction of what it tells of."""
-    db.execute(
-        insert(audit_log).values(
-            actor=actor,
-            action=action,
-            entity="appointment",
-            entity_id=appointment_id,
-            saga_id=saga_id,
-            detail=detail,
-        )
+    write_audit_row(
+        db,
+        actor=actor,
+        action=action,
+        entity="appointment",
+        entity_id=appointment_id,
+        saga_id=saga_id,
+        detail=detail,
     )

@@ -25,7 +25,7 @@ from sagajobs.booking.local import staff_of_hosts
 from sagajobs.booking.outside import LONGEST_TRAIL, METADATA_KEY, STANDING, WITHOUT_SAGA
 from sagajobs.booking.request import MAX_DURATION
 from sagajobs.calcom.client import CalcomClient
-from sagajobs.calcom.errors import BookingNotFound, CalcomError
+from sagajobs.calcom.errors import BookingNotFound
 from sagajobs.calcom.models import Booking, BookingStatus
 from sagajobs.errors import TransientError
 from sagajobs.saga import SagaHandle, SagaState
@@ -315,13 +315,8 @@ def reconciling(client: Callable[[], CalcomClient]) -> Callable[[Engine, Any], S
     def body(engine: Engine, cursor: Any) -> Swept:
         with engine.database.reading() as connection:
             window = Window.after(cursor, connection.execute(text("SELECT saga_now()")).scalar_one())
-        try:
-            found = Reconciliation(engine, client(), window).run()
-        except CalcomError as error:
-            level = logging.INFO if isinstance(error, TransientError) else logging.ERROR
-            log.log(level, "reconciling breaks off (%s) and comes back to the same day", type(error).__name__)
-            return Swept(0)
-        return Swept(found, window.cursor())
+        # Where Cal.com fails, the sweep has not run: its cursor stays, so the next one comes back to the same day.
+        return Swept(Reconciliation(engine, client(), window).run(), window.cursor())
 
     return body
 

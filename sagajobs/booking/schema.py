@@ -132,17 +132,3 @@ Index(
     appointments.c.starts_at,
     postgresql_where=text(f"deleted_at IS NULL AND status NOT IN {SLOT_FREE}"),
 )
-
-audit_log = Table(
-    "audit_log",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    timestamp("at", nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("entity", Text, nullable=False),
-    Column("entity_id", BigInteger, nullable=False),
-    Column("saga_id", UUID(as_uuid=False), index=True),
-    Column("detail", JSONB, nullable=False),
-)
-Index("ix_audit_log_entity", audit_log.c.entity, audit_log.c.entity_id)

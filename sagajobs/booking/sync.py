@@ -25,7 +25,6 @@ from sagajobs.booking.local import (
     read_appointment,
 )
 from sagajobs.booking.outside import CALCOM_RETRY, away
-from sagajobs.booking.services import BookingServices
 from sagajobs.booking.syncrequest import Request, SyncOperation, SyncRequest
 from sagajobs.calcom.models import BookingStatus
 from sagajobs.errors import InvalidInput, SagaCompensationException, SagaException, SagaNotFinished
@@ -58,11 +57,6 @@ class AppointmentSyncSaga(BookingSaga):
     def useful_until(self) -> datetime | None:
         """Return the time after which the change is of no use any more; `check` has read what it depends on."""
         return self._until
-
-    @classmethod
-    def rehearse(cls, services: BookingServices) -> tuple[BookingServices, list[Mapping[str, Any]]]:
-        """Read at Cal.com, and change nothing there."""
-        return services.rehearsing()
 
     # --- the steps ---
 

@@ -308,7 +308,6 @@ class EventType(_Received):
     recurrence: dict[str, Any] | None = Field(default=None, repr=False)
     seats: dict[str, Any] | None = Field(default=None, repr=False)
     scheduling: str | None = Field(default=None, validation_alias="schedulingType")
-    hidden: bool = False
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -104,7 +104,8 @@ class Shared:
         # The URL is asked for again: an embedded server that was killed comes back under another one.
         client, mine.client = mine.client, None
         if client is not None:
-            client.close()
+            # Not the connections that other threads wait on: what they would get is no error of Redis'.
+            client.connection_pool.disconnect(inuse_connections=False)
         if now >= mine.warn_at:
             mine.warn_at = now + WARN_EVERY
             # Only the class: the text may quote the URL.

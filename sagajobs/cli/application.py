@@ -6,6 +6,7 @@ import importlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from sagajobs.cli.groups import first_line
 from sagajobs.desk.readiness import check_tables
 from sagajobs.errors import ConfigurationError
 from sagajobs.runtime.reachability import check_reachable
@@ -57,6 +58,11 @@ def celery_app() -> Celery:
     return app
 
 
+def begin_program() -> None:
+    """Have this process report to Sentry and send spans, where settings ask for it, as a worker does by itself."""
+    _root().begin_program()
+
+
 def engine() -> Engine:
     """Return the engine."""
     found: Engine = _root().engine
@@ -81,7 +87,7 @@ def load_kinds() -> None:
         try:
             loader.import_task_module(module)
         except Exception as error:
-            said = f"{type(error).__name__}: {error}".partition("\n")[0]
+            said = first_line(f"{type(error).__name__}: {error}")
             raise ConfigurationError(
                 f"module {module}, which `imports` of the Celery configuration names, cannot be imported ({said})"
             ) from error

@@ -14,11 +14,11 @@ import click
 from sagajobs.cli.application import engine, load_kind, ready_database
 from sagajobs.cli.exits import Exit
 from sagajobs.cli.operator import settled_line, signature, told, typed
+from sagajobs.cli.options import tell_of_unknown_kind
 from sagajobs.cli.output import echo, print_json, print_table
 from sagajobs.cli.progress import bar
-from sagajobs.desk.bulk import Missed, Outcome, foretell_each, settle_each
-from sagajobs.desk.documents import case_error
-from sagajobs.desk.wording import cause
+from sagajobs.desk.bulk import ForMany, Missed, Outcome, foretell_each, settle_each
+from sagajobs.desk.documents import cause_of
 from sagajobs.saga.cases import Case, Sieve
 from sagajobs.saga.operator import signed as checked
 from sagajobs.saga.remedies import Remedy
@@ -26,7 +26,7 @@ from sagajobs.saga.review import Settled
 
 
 def each(
-    remedy: Remedy,
+    remedy: ForMany,
     meant: Sieve,
     *,
     limit: int,
@@ -41,7 +41,7 @@ def each(
     """Settle the open cases that are meant, or say what would be done; exit status 6 if some were not settled.
 
     Args:
-        remedy: one of `desk.bulk.FOR_MANY`.
+        remedy: which.
         meant: which cases.
         limit: so many at most, the nearest appointment first.
         per_second: so many are begun in a second.
@@ -60,6 +60,8 @@ def each(
     ready_database()
     found = engine().review.cases(limit + 1, meant)
     cases, more = found[:limit], len(found) > limit
+    if not cases:
+        tell_of_unknown_kind(meant.name)
     for name in {case.name for case in cases}:
         load_kind(name)
     if dry_run:
@@ -76,7 +78,7 @@ def _confirmed(remedy: Remedy, cases: Sequence[Case]) -> bool:
 
 
 def _settle(
-    remedy: Remedy, cases: Sequence[Case], by: dict[str, str], per_second: float, *, more: bool, as_json: bool
+    remedy: ForMany, cases: Sequence[Case], by: dict[str, str], per_second: float, *, more: bool, as_json: bool
 ) -> None:
     outcomes: list[Outcome] = []
     with _until_interrupted() as stop, bar(len(cases), typed(remedy)) as shown:
@@ -137,7 +139,7 @@ def _summary(settled: int, missed: int, left: int, *, more: bool) -> str:
     return f"{line}; there are more than --limit, so do it again" if more else line
 
 
-def _foretell(remedy: Remedy, cases: Sequence[Case], *, more: bool, as_json: bool) -> None:
+def _foretell(remedy: ForMany, cases: Sequence[Case], *, more: bool, as_json: bool) -> None:
     found = list(foretell_each(engine(), cases, remedy))
     would = [(one.case, one.would) for one in found if isinstance(one.would, tuple)]
     missed = [(one.case, one.would) for one in found if not isinstance(one.would, tuple)]
@@ -158,15 +160,12 @@ def _foretell(remedy: Remedy, cases: Sequence[Case], *, more: bool, as_json: boo
     if rows:
         print_table(
             ("case", "saga", "kind", "step", "cause", "would"),
-            [(str(case.number), case.saga_id, case.name, case.step or "-", _cause(case), says) for case, says in rows],
+            [(str(one.number), one.saga_id, one.name, one.step or "-", cause_of(one), says) for one, says in rows],
         )
     last = "; there are more than --limit" if more else ""
     echo(f"{_counted(len(would))} would be settled by {typed(remedy)}, {len(missed)} not{last}")
-
-
-def _cause(case: Case) -> str:
-    error = case_error(case)
-    return cause({"class": error["class"]}) if error.get("class") else "-"
+    if would:  # for a person: what reads the list is not to meet it
+        click.echo("the calls that one would lead to: sagajobs explain CASE", err=True)
 
 
 def _counted(cases: int) -> str:

@@ -12,12 +12,14 @@ from sagajobs.cli.exits import Exit
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_table
 from sagajobs.saga import inflight
-from sagajobs.saga.inflight import Held, Stranded
+from sagajobs.saga.inflight import UNKNOWN, Held, Stranded
 
 WHAT_TO_DO = (
     "Do not deploy this yet: register the former class as well (`former=`), give the changed saga a name of its own, "
     "or wait until these have ended."
 )
+
+WHERE = "Is a kind not known here because this folder is not the workers'? Type it where their celeryconfig.py is."
 
 
 @click.command(epilog=examples("sagajobs check --in-flight"))
@@ -72,3 +74,5 @@ def _show(held: Held) -> None:
     echo(f"{held.in_flight} sagas in flight, {count} that this code cannot finish")
     if held.stranded:
         echo(WHAT_TO_DO)
+    if any(one.reason == UNKNOWN for one in held.stranded):
+        echo(WHERE)

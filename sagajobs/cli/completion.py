@@ -12,6 +12,13 @@ _VARIABLE = "_SAGAJOBS_COMPLETE"
 _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
+class _Shell(click.Choice[str]):
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        """Say it in one line, and not in one for each."""
+        del param, ctx
+        return f"Choose from {', '.join(self.choices)}"
+
+
 @click.command(
     epilog=examples(
         "bash   sagajobs completion bash > ~/.local/share/bash-completion/completions/sagajobs",
@@ -19,7 +26,7 @@ _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
         "fish   sagajobs completion fish > ~/.config/fish/completions/sagajobs.fish",
     )
 )
-@click.argument("shell", type=click.Choice(list(_SHELLS)))
+@click.argument("shell", metavar="SHELL", type=_Shell(list(_SHELLS)))
 def completion(*, shell: str) -> None:
     """Print what has a shell complete commands and options, and ids, cases, kinds and causes as the database has them.
 

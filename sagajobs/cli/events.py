@@ -6,10 +6,12 @@ import click
 
 from sagajobs.cli.application import bus, engine, ready_database, saga_events
 from sagajobs.cli.help import examples
-from sagajobs.cli.operator import who_option
+from sagajobs.cli.operator import signature, who_option
 from sagajobs.cli.output import echo, json_option, print_json
 from sagajobs.cli.switch import turn, why_option
+from sagajobs.desk.wording import span
 from sagajobs.saga.outbox import waiting
+from sagajobs.saga.subscriptions import end_subscription, make_subscription
 
 
 @click.group(epilog=examples("sagajobs events status", 'sagajobs events on --why "the reports need them"'))
@@ -36,7 +38,7 @@ def status(*, as_json: bool) -> None:
         )
         return
     echo(f"events are {'on' if kept else 'off'}")
-    echo(f"in the outbox: {count}" + (f", the oldest for {oldest:.0f} s" if count else ""))
+    echo(f"in the outbox: {count}" + (f", the oldest for {span(oldest)}" if count else ""))
     if subscriptions is None:
         echo("subscriptions: RabbitMQ knows (rabbitmqctl list_queues)")
         return
@@ -65,27 +67,38 @@ def turn_off(*, who: str | None, why: str, as_json: bool) -> None:
 
 
 @events.command(
-    epilog=examples("sagajobs events subscribe reports", "sagajobs events subscribe failures --pattern '*.step_failed'")
+    epilog=examples(
+        'sagajobs events subscribe reports --why "the monthly report counts ends"',
+        "sagajobs events subscribe failures --pattern '*.step_failed' --why \"the team is told\"",
+    )
 )
 @click.argument("name")
-@click.option("--pattern", default="#", show_default=True, help="Which: SAGA.EVENT, * for any, # for all.")
+@click.option(
+    "--pattern", metavar="PATTERN", default="#", show_default=True, help="Which: SAGA.EVENT, * for any, # for all."
+)
+@who_option
+@why_option
 @json_option
-def subscribe(*, name: str, pattern: str, as_json: bool) -> None:
+def subscribe(*, name: str, pattern: str, who: str | None, why: str, as_json: bool) -> None:
     """Keep events for a subscriber, whether it runs or not."""
-    bus().subscribe(name, pattern)
+    signed = signature(who, why)
+    make_subscription(ready_database(), bus(), name, pattern, **signed)
     if as_json:
-        print_json({"subscription": name, "pattern": pattern})
+        print_json({"subscription": name, "pattern": pattern, **signed})
         return
     echo(f"subscription {name} keeps events from now on")
 
 
-@events.command(epilog=examples("sagajobs events unsubscribe reports"))
+@events.command(epilog=examples('sagajobs events unsubscribe reports --why "nobody reads them any more"'))
 @click.argument("name")
+@who_option
+@why_option
 @json_option
-def unsubscribe(*, name: str, as_json: bool) -> None:
+def unsubscribe(*, name: str, who: str | None, why: str, as_json: bool) -> None:
     """End a subscription, with what nobody has taken of it."""
-    left = bus().unsubscribe(name)
+    signed = signature(who, why)
+    left = end_subscription(ready_database(), bus(), name, **signed)
     if as_json:
-        print_json({"subscription": name, "dropped": left})
+        print_json({"subscription": name, "dropped": left, **signed})
         return
     echo(f"subscription {name} is ended; {left} events that nobody had taken are gone with it")

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from kombu.exceptions import OperationalError
 
 from sagajobs.cli import application
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_table
 from sagajobs.desk import standing
+from sagajobs.desk.answering import workers_answering
 from sagajobs.desk.health import Health
 from sagajobs.desk.health import health as how_it_stands
 from sagajobs.desk.wording import span
-
-PATIENCE = 1.0
-"""Seconds for which workers are waited for: all answer between two messages, or are not there."""
 
 
 @click.command(epilog=examples("sagajobs health", "sagajobs health --json | jq '.wrong'"))
@@ -29,13 +26,14 @@ def health(*, as_json: bool) -> None:
     database, engine = application.ready_database(), application.engine()
     with database.reading() as connection:
         found = how_it_stands(connection, engine, circuit=application.circuit(), quota=application.quota())
-    workers = _workers()
+    workers = workers_answering(application.celery_app())
     wrong = standing.advice(found, workers)
     if as_json:
         print_json(_document(found, workers) | {"wrong": [one._asdict() for one in wrong]})
         return
     for one in wrong:
-        echo(f"{one.wrong}: {one.then}")
+        echo(one.wrong)
+        echo(f"  → {one.then}")
     if not wrong:
         echo("all is well")
     echo()
@@ -49,28 +47,20 @@ def health(*, as_json: bool) -> None:
                 sweep.name,
                 standing.ran(sweep.age) + (", late" if sweep.late else ""),
                 span(sweep.every),
-                f"{sweep.found} {sweep.what}",
+                f"{sweep.what}: {sweep.found}",
             )
             for sweep in found.sweeps
         ],
     )
 
 
-def _workers() -> int | None:
-    try:
-        answers = application.celery_app().control.ping(timeout=PATIENCE)
-    except (OperationalError, OSError):
-        return None
-    return len(answers or ())
-
-
 def _facts(found: Health, workers: int | None) -> list[tuple[str, str]]:
-    oldest = found.oldest
+    left, oldest = found.backlog, found.backlog.oldest
     return [
-        ("workers", "not known, the broker is away" if workers is None else str(workers)),
-        ("unfinished", f"{found.unfinished}, {found.due} due, {found.overdue} overdue"),
+        ("workers", standing.workers(workers)),
+        ("unfinished", f"{left.unfinished}, {left.due} due, {left.overdue} overdue"),
         ("oldest", "-" if oldest is None else f"{oldest.id} ({oldest.name}), for {span(oldest.age)}"),
-        ("cases", str(found.cases)),
+        ("cases", str(left.cases)),
         ("circuit of Cal.com", standing.circuit(found)),
         ("quota of Cal.com", standing.quota(found)),
         ("calls to come", f"{found.calls} at least; time to drain: {standing.drained(found)}"),
@@ -85,16 +75,18 @@ def _facts(found: Health, workers: int | None) -> list[tuple[str, str]]:
 
 
 def _document(found: Health, workers: int | None) -> dict[str, Any]:
+    left, oldest = found.backlog, found.backlog.oldest
     return {
         "workers": workers,
-        "unfinished": found.unfinished,
-        "due": found.due,
-        "overdue": found.overdue,
-        "oldest": None if found.oldest is None else {"id": found.oldest.id, "seconds": found.oldest.age},
-        "cases": found.cases,
+        "unfinished": left.unfinished,
+        "due": left.due,
+        "overdue": left.overdue,
+        "oldest": None if oldest is None else {"id": oldest.id, "seconds": oldest.age},
+        "cases": left.cases,
         "circuit": None if found.circuit is None else str(found.circuit.state),
         "calls_to_come": found.calls,
         "drained_in": found.drained_in,
+        "direct_for": found.direct_for,
         "invariants": {str(one.invariant.number): one.rows for one in found.invariants},
         "sweeps": {sweep.name: {"age": sweep.age, "late": sweep.late} for sweep in found.sweeps},
     }

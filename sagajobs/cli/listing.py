@@ -11,7 +11,7 @@ import click
 from sagajobs.cli import completing
 from sagajobs.cli.application import engine, load_kinds, ready_database
 from sagajobs.cli.help import examples
-from sagajobs.cli.options import name_option, older_than_option
+from sagajobs.cli.options import limit_option, name_option, older_than_option, tell_of_unknown_kind
 from sagajobs.cli.output import json_option, print_json, print_list
 from sagajobs.desk import queries, searching
 from sagajobs.desk.wording import span
@@ -37,7 +37,7 @@ STYLES = {
 @name_option
 @older_than_option("sagas that were started")
 @click.option("--told", type=click.Choice(list(searching.STATES_OF)), help="Only sagas whose customer is told this.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
+@limit_option("sagas")
 @click.option(
     "--before",
     metavar="ID",
@@ -75,6 +75,8 @@ def list_sagas(
             load_kinds()  # what a customer is told is for a saga's class to say
             page = searching.told(connection, engine(), told, **narrow)
             found, goes_on_at = page.rows, page.goes_on_at
+    if not found:
+        tell_of_unknown_kind(name)
     _print(found, as_json=as_json)
     if goes_on_at is not None and len(found) < limit:
         click.echo(f"{searching.LOOKS} sagas were looked at; go on with --before {goes_on_at}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from sagajobs.cli.application import engine, load_kind, ready_database
+from sagajobs.cli.groups import first_line
 from sagajobs.cli.output import echo, json_option, print_json
 from sagajobs.desk import queries
 from sagajobs.desk.documents import case_error, explanation_document, prospect_document
@@ -30,6 +32,8 @@ _TYPED = {
 }
 """Remedies that are typed otherwise than they are called in the history and in JSON."""
 
+_UNHEARD = logging.NullHandler()
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -47,10 +51,20 @@ who_option = click.option(
 
 
 def acting(command: Command) -> Command:
-    """Give a command the options of every act of an operator."""
+    """Give a command the options of every act of an operator on one case or saga."""
+    return _acting(command, private="With --dry-run: show what calls would say about people, too.")
+
+
+def acting_on_many(command: Command) -> Command:
+    """Give a command the options of every act of an operator on one case, or many."""
+    one = "With ID and --dry-run: show what calls would say about people, too; of many cases no call is shown."
+    return _acting(command, private=one)
+
+
+def _acting(command: Command, *, private: str) -> Command:
     for option in (
         json_option,
-        click.option("--private", is_flag=True, help="With --dry-run: show what calls would say about people, too."),
+        click.option("--private", is_flag=True, help=private),
         click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing, here or at Cal.com."),
         click.option("--why", metavar="REASON", help="Your reason; it goes on record.  [required unless --dry-run]"),
         who_option,
@@ -60,11 +74,15 @@ def acting(command: Command) -> Command:
 
 
 def signature(who: str | None, why: str | None) -> dict[str, str]:
-    """Return who and why; raises `click.UsageError` if one is missing."""
+    """Return who and why; raises `click.UsageError` if one is missing.
+
+    What is signed is done next, and told by the command itself: the engine's log lines of it stay off the terminal.
+    """
     if not who:
-        raise click.UsageError("this session's user has no name: say who you are with --who")
+        raise click.UsageError("say who you are with --who: it is empty, or this session's user has no name")
     if why is None:
         raise click.UsageError("give your reason with --why (or see what would be done with --dry-run)")
+    logging.getLogger("saga").addHandler(_UNHEARD)  # with no handler at all, Python prints warnings on stderr
     return {"who": who, "why": why}
 
 
@@ -119,7 +137,7 @@ def told(error: SagajobsError, number: int, remedy: Remedy) -> str:
     """Return in one line what an error about a case says; a refusal names remedies as they are typed."""
     if isinstance(error, RemedyRefused) and error.takes:
         return refusal(number, typed(remedy), error.why, [typed(other) for other in error.takes])
-    return str(error).strip().partition("\n")[0]
+    return first_line(str(error))
 
 
 def settle(number: int, remedy: Remedy, signed: Mapping[str, str], reference: str | None = None) -> Settled:

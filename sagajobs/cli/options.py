@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
 
 from sagajobs.cli import completing
+from sagajobs.cli.application import engine, load_kinds
+from sagajobs.cli.output import echo
+from sagajobs.errors import ConfigurationError
 from sagajobs.saga.cases import Sieve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,6 +32,26 @@ def _per_second(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     if found is None or int(found[1]) == 0:
         raise click.BadParameter(f"{value!r} is no rate; write 2/s, 30/min or 100/h")
     return float(found[1]) / _SECONDS[found[2]]
+
+
+class Number(click.IntRange):
+    """A whole number within a range, called by what it is a number of where something else was typed."""
+
+    def __init__(self, what: str, least: int, most: int) -> None:
+        super().__init__(least, most)
+        self.name = f"number of {what}"
+
+
+def limit_option(what: str, default: int = 50, told: str = "So many at most.") -> Callable[[Command], Command]:
+    """Return the option that says how many are taken at most.
+
+    Args:
+        what: they are, such as "sagas".
+        default: how many, if nothing is said.
+        told: in the help.
+    """
+    kind = Number(what, 1, 10_000)
+    return click.option("--limit", metavar="N", type=kind, default=default, show_default=True, help=told)
 
 
 def older_than_option(what: str) -> Callable[[Command], Command]:
@@ -68,6 +92,16 @@ name_option = click.option(
 """The option that names a kind of saga."""
 
 
+def tell_of_unknown_kind(name: str | None) -> None:
+    """Say on standard error that no kind of saga has this name, if none has: nothing was found, as it is mistyped."""
+    if name is None:
+        return
+    with suppress(ConfigurationError):  # an author's module that cannot be imported here: its kinds are not known
+        load_kinds()
+    if name not in engine().kinds:
+        echo(f"no kind of saga is called {name!r}; there are {', '.join(sorted(engine().kinds))}", err=True)
+
+
 def sieve_options(command: Command) -> Command:
     """Give a command the options that say which open cases are meant; `sieve` makes one value of them."""
     for option in (
@@ -86,5 +120,12 @@ def sieve_options(command: Command) -> Command:
 
 
 def sieve(*, cause: str | None, name: str | None, step: str | None, older_than: float) -> Sieve:
-    """Return which open cases the options of `sieve_options` mean."""
+    """Return which open cases the options of `sieve_options` mean.
+
+    Raises:
+        click.UsageError: one is empty, as where a shell's variable is not set: it would let all cases through, or none.
+    """
+    for option, value in (("--cause", cause), ("--name", name), ("--step", step)):
+        if value is not None and not value.strip():
+            raise click.UsageError(f"{option} is empty: say which cases are meant, or leave it out")
     return Sieve(name=name, step=step, cause=cause, older_than=older_than)

@@ -10,12 +10,9 @@ from datetime import datetime
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, RenderableType
 
-_ANY_WIDTH = 10_000
-"""Columns: a terminal in which every table fits."""
+from sagajobs.cli.layout import aligned, laid_out
 
 _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What a terminal obeys instead of showing it, and what turns the direction of the text around it."""
@@ -42,15 +39,15 @@ def harmless(text: str) -> str:
     return _NOT_SHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def echo(line: str = "") -> None:
-    """Print a line that may quote others."""
-    click.echo(harmless(line))
+def echo(line: str = "", *, err: bool = False) -> None:
+    """Print a line that may quote others, on standard error if `err`."""
+    click.echo(harmless(line), err=err)
 
 
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Sequence[str] = (), err: bool = False
 ) -> None:
-    """Print rows below headings: a drawn table on a terminal that is wide enough, else aligned columns.
+    """Print rows below headings: a table on a terminal, aligned columns in a pipe.
 
     Args:
         headings: one per column.
@@ -58,34 +55,27 @@ def print_table(
         styles: rich's style per row, for a terminal.
         err: print to standard error.
     """
-    rows = [[harmless(cell) for cell in row] for row in rows]
     stream = sys.stderr if err else sys.stdout
-    # A person looks at a terminal; a pipe gets no colours, no boxes, and every character.
+    # A person looks at a terminal; a pipe gets no colours, whole ids, and every character in its line.
     if stream.isatty():
-        table = drawn(headings, rows, styles=styles)
         console = Console(file=stream)
-        # In a narrow terminal rich would cut the cells, and an id that is cut cannot be copied.
-        if console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum <= console.width:
-            console.print(table)
-            return
-    for line in aligned([headings, *rows]):
+        console.print(drawn(headings, rows, styles=styles, width=console.width), soft_wrap=True)
+        return
+    for line in aligned([[harmless(cell) for cell in row] for row in [headings, *rows]]):
         click.echo(line, file=stream)
 
 
-def drawn(headings: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Sequence[str] = ()) -> Table:
-    """Return a drawn table; arguments as for `print_table`."""
-    table = Table()
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
-    for number, row in enumerate(rows):
-        table.add_row(*(Text(harmless(cell)) for cell in row), style=styles[number] if styles else None)
-    return table
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines whose columns stand below each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def drawn(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    styles: Sequence[str] = (),
+    width: int,
+    height: int | None = None,
+) -> RenderableType:
+    """Return a table for a terminal; arguments as for `print_table` and `laid_out`."""
+    shown = [[harmless(cell) for cell in row] for row in rows]
+    return laid_out(headings, shown, styles=styles, width=width, height=height)
 
 
 def print_list(

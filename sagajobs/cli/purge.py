@@ -6,6 +6,7 @@ import click
 
 from sagajobs.cli.application import engine, ready_database, settings
 from sagajobs.cli.help import examples
+from sagajobs.cli.options import Number
 from sagajobs.cli.output import json_option, print_json, print_table
 from sagajobs.cli.progress import bar
 from sagajobs.saga.sweeps.purge import purge as delete
@@ -16,7 +17,8 @@ from sagajobs.saga.sweeps.purge import purgeable
 @click.option(
     "--older-than",
     "days",
-    type=click.IntRange(min=0, max=36500),
+    metavar="DAYS",
+    type=Number("days", 0, 36500),
     help="Days since the saga ended; SAGAJOBS_RETENTION_DAYS if not given.",
 )
 @click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")

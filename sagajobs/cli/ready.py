@@ -9,11 +9,15 @@ from sagajobs.cli import application
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json
 from sagajobs.desk.health import SweepHealth, sweeps
+from sagajobs.desk.wording import span
 from sagajobs.runtime.reachability import check_reachable
 from sagajobs.saga.canvas import SWEEP_QUEUE
 
 PATIENCE = 5.0
 """Seconds in which a worker must answer: it does so between two messages, whatever its steps are at."""
+
+_LOOK_AROUND = 1.0
+"""Seconds in which the others answer, whoever they are: the one that was asked for had its time."""
 
 
 @click.command(epilog=examples("sagajobs ready", "sagajobs ready --worker", "sagajobs ready --beat"))
@@ -47,18 +51,21 @@ def ready(*, worker: str | None, beat: bool, as_json: bool) -> None:
 
 def _ask(node: str) -> None:
     control = application.celery_app().control
-    if not control.inspect(destination=[node], timeout=PATIENCE, limit=1).ping():
-        raise click.ClickException(
-            f"worker {node} has not answered within {PATIENCE:g} s; is it running, by that name, on this broker?"
-        )
+    if control.inspect(destination=[node], timeout=PATIENCE, limit=1).ping():
+        return
+    others = ", ".join(sorted(control.inspect(timeout=_LOOK_AROUND).ping() or {}))
+    raise click.ClickException(
+        f"worker {node} has not answered within {PATIENCE:g} s; is it running, by that name, on this broker? "
+        + (f"Those that answer: {others}; ask for one with --worker=NODE" if others else "No other one answers")
+    )
 
 
 def _come_about(scheduled: tuple[SweepHealth, ...]) -> None:
     # The others come too rarely to say much: an hourly one that has never run may be as young as its deployment.
     often = min(scheduled, key=lambda sweep: sweep.every)
     if often.late:
-        since = "has not run yet" if often.age is None else f"last ran {often.age:.0f} s ago"
+        since = "has not run yet" if often.age is None else f"last ran {span(often.age)} ago"
         raise click.ClickException(
-            f"the sweep {often.name}, due every {often.every:g} s, {since}; "
+            f"the sweep {often.name}, due every {span(often.every)}, {since}; "
             f"does beat run, and a worker that takes {SWEEP_QUEUE}?"
         )

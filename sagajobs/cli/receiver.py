@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from sagajobs.calcom.webhooks import Trigger
 from sagajobs.cli import application
-from sagajobs.cli.stack import LOOPBACK, free_port
+from sagajobs.cli.stack import LOOPBACK, port_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ class Receiver:
         The embedded simulator is sent a secret of this run's own, where none is set.
 
         Args:
-            port: where it is to listen; None takes a free one.
+            port: where it is to listen, as `port_for` takes it.
 
         Raises:
             ConfigurationError: none is free.
@@ -59,8 +59,7 @@ class Receiver:
             secret = SecretStr(secrets.token_urlsafe(32))
         if secret is None:
             return None
-        taken = free_port(PORT, "the receiver of webhooks") if port is None else port
-        return cls(taken, secret, settings.uses_simulator)
+        return cls(port_for(port, PORT, "the receiver of webhooks"), secret, settings.uses_simulator)
 
     @property
     def url(self) -> str:

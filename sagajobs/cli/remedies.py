@@ -12,6 +12,7 @@ from sagajobs.cli.application import engine
 from sagajobs.cli.help import examples
 from sagajobs.cli.operator import (
     acting,
+    acting_on_many,
     case_of,
     print_done,
     print_explanation,
@@ -20,7 +21,8 @@ from sagajobs.cli.operator import (
     settled_line,
     signature,
 )
-from sagajobs.cli.options import rate_option, sieve, sieve_options
+from sagajobs.cli.options import limit_option, rate_option, sieve, sieve_options
+from sagajobs.desk.bulk import ForMany
 from sagajobs.saga.cases import ALL
 from sagajobs.saga.explain import explain as explain_case
 from sagajobs.saga.remedies import Remedy
@@ -40,16 +42,10 @@ def _examples(act: str, cause: str, why: str) -> str:
 def _one_or_many(command: Command) -> Command:
     """Give a remedy's command its arguments: one case, or what many have in common."""
     for option in (
-        acting,
+        acting_on_many,
         click.option("--yes", is_flag=True, help="Of many cases: do not ask on a terminal before it begins."),
         rate_option,
-        click.option(
-            "--limit",
-            type=click.IntRange(1, 10_000),
-            default=100,
-            show_default=True,
-            help="Of many cases, settle so many at most, the nearest appointment first.",
-        ),
+        limit_option("cases", 100, "Of many cases, settle so many at most, the nearest appointment first."),
         sieve_options,
         click.argument("given", metavar="[ID]", required=False, shell_complete=completing.cases),
     ):
@@ -117,7 +113,7 @@ def resolve(*, given: str, reference: str | None, undone: bool, **options: Any) 
 
 
 def _one_or_each(
-    remedy: Remedy,
+    remedy: ForMany,
     *,
     given: str | None,
     cause: str | None,

@@ -12,10 +12,10 @@ from sagajobs.cli import completing, walk
 from sagajobs.cli.application import engine, ready_database
 from sagajobs.cli.help import examples
 from sagajobs.cli.operator import case_of, print_explanation, who_option
-from sagajobs.cli.options import sieve, sieve_options
+from sagajobs.cli.options import limit_option, sieve, sieve_options, tell_of_unknown_kind
 from sagajobs.cli.output import json_option, print_json, print_list
 from sagajobs.desk.documents import case_document
-from sagajobs.desk.wording import span
+from sagajobs.desk.wording import coming, span
 from sagajobs.saga.cases import Case
 from sagajobs.saga.explain import explain as explain_case
 from sagajobs.saga.statements import URGENT_BEFORE
@@ -31,7 +31,7 @@ _NOTHING = "nothing waits for a person"
     )
 )
 @sieve_options
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="So many at most.")
+@limit_option("cases")
 @click.option("--list", "only_list", is_flag=True, help="Only list them, on a terminal, too.")
 @who_option
 @json_option
@@ -43,18 +43,21 @@ def review(*, limit: int, only_list: bool, who: str | None, as_json: bool, **cho
     then says what can be done about one.
     """
     ready_database()
-    found = engine().review.cases(limit, sieve(**chosen))
+    found = engine().review.cases(limit + 1, sieve(**chosen))
+    found, more = found[:limit], len(found) > limit
+    if not found:
+        tell_of_unknown_kind(chosen["name"])
     if as_json:
         print_json([case_document(case, private=False) for case in found])
     elif found and not only_list and sys.stdin.isatty() and sys.stdout.isatty():
         walk.through(found, who=who)
     else:
-        _list(found)
+        _list(found, more=more)
 
 
-def _list(found: Sequence[Case]) -> None:
+def _list(found: Sequence[Case], *, more: bool) -> None:
     print_list(
-        ("case", "saga", "kind", "step", "reason", "for", "needed in"),
+        ("case", "saga", "kind", "step", "reason", "for", "needed"),
         [
             (
                 str(case.number),
@@ -63,7 +66,7 @@ def _list(found: Sequence[Case]) -> None:
                 case.step or "-",
                 case.reason,
                 span(case.age),
-                span(case.urgent_in),
+                coming(case.urgent_in),
             )
             for case in found
         ],
@@ -72,6 +75,8 @@ def _list(found: Sequence[Case]) -> None:
     )
     if found:  # for a person: what reads the list is not to meet it
         click.echo("what can be done about one: sagajobs explain CASE", err=True)
+    if more:
+        click.echo(f"there are more; these {len(found)} come first: see --limit", err=True)
 
 
 @click.command(

@@ -22,6 +22,7 @@ OF_SAGAS = {
     "pause": "sagajobs.cli.control:pause",
     "resume": "sagajobs.cli.control:resume",
     "cancel": "sagajobs.cli.control:cancel",
+    "follow": "sagajobs.cli.follow:follow",
     "enable": "sagajobs.cli.switch:enable",
     "disable": "sagajobs.cli.switch:disable",
 }

@@ -6,6 +6,7 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs.cli import application
+from sagajobs.cli.groups import first_line
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json, print_table
 from sagajobs.desk.wording import moment
@@ -41,7 +42,7 @@ def _turned(loaded: Settings) -> Turned | None:
         application.ready_database()
         return application.saga_enabled().turned()
     except (ConfigurationError, DBAPIError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(str(error))
         click.echo(f"whether operators have turned {variable_of('saga_enabled')} is not known: {reason}", err=True)
         return None
 

@@ -26,6 +26,13 @@ seconds      how long slow, timeout and rate_limit last
 
 GET on the same address shows the faults in force and all that a fault may say; DELETE ends them all. Beside it:
 /_simulator/ledger shows all bookings with their history, POST /_simulator/reset forgets everything.
+
+To do what a host does behind our back, with a booking's uid (`cancel`, `move` to a `start`, `reassign`, `confirm`,
+`decline`; the webhook follows):
+
+\b
+    curl -d '{"uid": "UID", "reason": "ill"}' \\
+        http://127.0.0.1:PORT/_simulator/host/cancel
 """
 """What stands below the options: how to make Cal.com fail."""
 

@@ -1,8 +1,7 @@
 """The stack: which programs make up a running system, in which order they start, and when each is ready.
 
 Servers first (`prepare`), then the worker, beat, Flower, the receiver of webhooks and the example web application as
-children of a `Supervisor`.
-The children are told by their environment where the servers are, so that all of them mean the same ones.
+children of a `Supervisor`. These are told by their environment where the servers are, so that all mean the same ones.
 """
 
 from __future__ import annotations
@@ -115,45 +114,24 @@ class Stack:
 
     def flower(self, port: int) -> Program:
         """Return Flower, on loopback only, as anybody who reaches it may stop workers: ready when it answers."""
-
-        def answers() -> bool:
-            try:
-                return requests.get(f"{flower_url(port)}/healthcheck", timeout=_PATIENCE).ok
-            except requests.RequestException:
-                return False
-
         argv = _celery("flower", f"--address={LOOPBACK}", f"--port={port}")
-        return self._program("flower", argv, answers)
+        return self._program("flower", argv, _answering(f"{flower_url(port)}/healthcheck"))
 
     def webhooks(self, port: int, secret: SecretStr) -> Program:
         """Return the receiver of webhooks, on loopback only: ready when it answers, that it wants another method."""
-
-        def answers() -> bool:
-            try:
-                status = requests.get(f"http://{LOOPBACK}:{port}/", timeout=_PATIENCE).status_code
-            except requests.RequestException:
-                return False
-            return status == HTTPStatus.METHOD_NOT_ALLOWED
-
+        answers = _answering(f"http://{LOOPBACK}:{port}/", HTTPStatus.METHOD_NOT_ALLOWED)
         argv = [python_executable(), "-P", "-m", "sagajobs.cli", "webhooks", f"--host={LOOPBACK}", f"--port={port}"]
         told = {variable_of("calcom_webhook_secret"): secret.get_secret_value()}
         return self._program("webhooks", argv, answers, env=told)
 
     def web(self, port: int, secret: SecretStr | None) -> Program:
         """Return the example web application, on loopback only: ready when it answers."""
-
-        def answers() -> bool:
-            try:
-                return requests.get(f"http://{LOOPBACK}:{port}/static/app.css", timeout=_PATIENCE).ok
-            except requests.RequestException:
-                return False
-
         argv = [python_executable(), "-P", "-m", webexample.MODULE, f"--port={port}"]
         # First in the path: somebody else's package may be called `examples`, too.
         told = {"PYTHONPATH": os.pathsep.join(filter(None, [str(webexample.ROOT), os.environ.get("PYTHONPATH")]))}
         if secret is not None:
             told[variable_of("calcom_webhook_secret")] = secret.get_secret_value()
-        return self._program("web", argv, answers, env=told)
+        return self._program("web", argv, _answering(f"http://{LOOPBACK}:{port}/static/app.css"), env=told)
 
     def log(self, name: str) -> Path:
         """Return the file that a program's output goes to."""
@@ -177,6 +155,18 @@ class Stack:
             restarts=_RESTARTS,
             grace=grace,
         )
+
+
+def _answering(url: str, status: HTTPStatus = HTTPStatus.OK) -> Callable[[], bool]:
+    """Return a look at whether a server gives that status to a GET."""
+
+    def answers() -> bool:
+        try:
+            return requests.get(url, timeout=_PATIENCE).status_code == status
+        except requests.RequestException:
+            return False
+
+    return answers
 
 
 def _telling(environment: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
@@ -213,9 +203,9 @@ def free_port(first: int, what: str) -> int:
     raise ConfigurationError(f"no port for {what}: {first} to {first + _PORTS_TRIED - 1} are all taken")
 
 
-def free_flower_port() -> int:
-    """Return Flower's own port, or the next free one above it."""
-    return free_port(FLOWER_PORT, "Flower")
+def port_for(wanted: int | None, usual: int, what: str) -> int:
+    """Return the port that is wanted: of 0 any free one, of None the usual one or the next free one above it."""
+    return wanted or free_port(usual if wanted is None else 0, what)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from sagajobs.cli.application import ready_database
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_list
 from sagajobs.desk.health import Backlog
+from sagajobs.desk.standing import begun
 from sagajobs.desk.statistics import Statistics, statistics
 from sagajobs.desk.wording import span
 
@@ -71,8 +72,7 @@ def _show(found: Statistics) -> None:
 def _backlog(found: Backlog) -> list[str]:
     oldest = found.oldest
     since = "" if oldest is None else f"; the oldest, {oldest.id} ({oldest.name}), for {span(oldest.age)}"
-    late = f", for {found.too_late} of which the appointment has begun" if found.too_late else ""
     return [
         f"unfinished: {found.unfinished}, {found.due} due, {found.overdue} overdue{since}",
-        f"waiting for a person: {found.cases}{late}",
+        f"waiting for a person: {found.cases}{begun(found)}",
     ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from sagajobs.cli.application import engine, load_kinds, ready_database, settings
+from sagajobs.cli.groups import one_line
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import json_option, print_json, print_table
 from sagajobs.desk.wording import span
 from sagajobs.runtime.reachability import check_reachable
-from sagajobs.saga.sweeps import Sweep, run
+from sagajobs.saga.sweeps import Noted, Sweep, run
 from sagajobs.saga.sweeps.standard import RECOVER
 
 
@@ -29,14 +30,31 @@ def sweep(*, names: tuple[str, ...], every: bool, as_json: bool) -> None:
     if any(one.publishes for one in chosen):
         # A hint without a broker would be counted and lost, with a line in the log only.
         check_reachable(settings(), "broker")
-    noted = {one.name: run(engine(), one) for one in chosen}
+    noted, broken = _run(chosen)
     if as_json:
-        print_json({name: {"found": one.found, "seconds": one.seconds} for name, one in noted.items()})
-    else:
+        print_json({one.name: {"found": it.found, "seconds": it.seconds} for one, it in noted})
+    elif noted:
         print_table(
             ("sweep", "found", "took"),
-            [(one.name, f"{noted[one.name].found} {one.what}", span(noted[one.name].seconds)) for one in chosen],
+            [(one.name, f"{one.what}: {it.found}", span(it.seconds)) for one, it in noted],
         )
+    if broken:
+        raise click.ClickException("; ".join(f"{', '.join(names)} broke off: {why}" for why, names in broken.items()))
+
+
+def _run(chosen: list[Sweep]) -> tuple[list[tuple[Sweep, Noted]], dict[str, list[str]]]:
+    """Run them, and return what each came to, and which of them broke off by what: the others have their turn."""
+    noted: list[tuple[Sweep, Noted]] = []
+    broken: dict[str, list[str]] = {}
+    for one in chosen:
+        try:
+            noted.append((one, run(engine(), one)))
+        except Exception as error:
+            line = one_line(error)
+            if line is None:
+                raise
+            broken.setdefault(line, []).append(one.name)
+    return noted, broken
 
 
 def _chosen(names: tuple[str, ...], *, every: bool) -> list[Sweep]:

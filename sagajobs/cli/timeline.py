@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,8 +12,8 @@ from sagajobs.cli.application import engine, load_kind, ready_database
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_table
 from sagajobs.desk import queries
-from sagajobs.desk.documents import saga_document
-from sagajobs.desk.wording import cause, doing, moment, pairs, span
+from sagajobs.desk.documents import data_of, saga_document
+from sagajobs.desk.wording import cause, doing, moment, pairs, since_start, span, trouble
 from sagajobs.saga import SagaState
 
 STEP_HEADINGS = ("step", "state", "attempts", "undos", "took", "error", "now")
@@ -26,7 +26,7 @@ STEP_HEADINGS = ("step", "state", "attempts", "undos", "took", "error", "now")
     )
 )
 @click.argument("saga_id", metavar="ID", shell_complete=completing.saga_ids)
-@click.option("--private", is_flag=True, help="Show input, results, messages of errors and who did what by hand, too.")
+@click.option("--private", is_flag=True, help="Mask no value, and show messages of errors and who did what by hand.")
 @json_option
 def show(*, saga_id: str, private: bool, as_json: bool) -> None:
     """Show a saga: where it stands, its steps, and its history.
@@ -41,24 +41,23 @@ def show(*, saga_id: str, private: bool, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        _print(document, private=private)
+        _print(document)
 
 
-def _print(document: dict[str, Any], *, private: bool) -> None:
-    for line in header(document, private=private):
+def _print(document: dict[str, Any]) -> None:
+    for line in header(document):
         echo(line)
     echo()
-    print_table(STEP_HEADINGS, step_rows(document))
-    for step in document["steps"]:
-        for name in ("receipt", "output"):
-            if step.get(name) is not None:
-                echo(f"{step['name']}, {'undone' if name == 'receipt' else 'result'}: {pairs(step[name])}")
+    print_table(STEP_HEADINGS, step_rows(document["steps"]))
+    echo()
+    for name, said in data_of(document):
+        echo(f"{name}: {said}")
     echo()
     print_table(
         ("after", "event", "step", "attempt", "detail"),
         [
             (
-                f"+{event['after']:.3f} s",
+                since_start(event["after"]),
                 event["event"],
                 event["step"] or "-",
                 str(event["attempt"] or "-"),
@@ -69,7 +68,7 @@ def _print(document: dict[str, Any], *, private: bool) -> None:
     )
 
 
-def step_rows(document: dict[str, Any]) -> list[Sequence[str]]:
+def step_rows(steps: Sequence[Mapping[str, Any]]) -> list[Sequence[str]]:
     """Return a row for each step, below `STEP_HEADINGS`."""
     return [
         (
@@ -78,14 +77,14 @@ def step_rows(document: dict[str, Any]) -> list[Sequence[str]]:
             str(step["attempts"]),
             str(step["undo_attempts"]),
             span(step["seconds"]),
-            cause(step["error"]) if step["error"] else "-",
+            trouble(step),
             doing(step),
         )
-        for step in document["steps"]
+        for step in steps
     ]
 
 
-def header(document: dict[str, Any], *, private: bool) -> list[str]:
+def header(document: Mapping[str, Any]) -> list[str]:
     """Return what is said of a saga as a whole, line by line."""
     state = document["state"] + (f" (was {document['paused_from']})" if document["paused_from"] else "")
     if document["state"] == SagaState.MANUAL_REVIEW_REQUIRED and document["ended_at"]:
@@ -106,11 +105,22 @@ def header(document: dict[str, Any], *, private: bool) -> list[str]:
         facts["because of"] = (f"{step}: " if step else "") + cause(document["error"])
     if document["next_at"]:
         facts["next look"] = f"in {span((document['next_at'] - document['now']).total_seconds())}"
-    for review in document["reviews"]:
-        closed = f", {review['resolution']} {moment(review['closed_at'])}" if review["closed_at"] else ", open"
-        then = "" if review["closed_at"] else f": see sagajobs explain {document['id']}"
-        facts["review"] = f"{review['reason']} (since {moment(review['opened_at'])}{closed}){then}"
-    if private:
-        facts["input"] = pairs(document["input"])
-    width = max(map(len, facts))
-    return [f"{name.ljust(width)}  {value}" for name, value in facts.items()]
+    told = [*facts.items(), *(("review", said) for said in _reviews(document))]
+    width = max(len(name) for name, _ in told)
+    return [f"{name.ljust(width)}  {value}" for name, value in told]
+
+
+def _reviews(document: Mapping[str, Any]) -> list[str]:
+    """Return what is said of a saga's cases: each that is open, the one that was settled last, how many before it."""
+    settled = [review for review in document["reviews"] if review["closed_at"]]
+    told = [
+        f"{review['reason']} (since {moment(review['opened_at'])}, open): see sagajobs explain {document['id']}"
+        for review in document["reviews"]
+        if not review["closed_at"]
+    ]
+    if settled:
+        last = max(settled, key=lambda review: review["closed_at"])
+        when = f"since {moment(last['opened_at'])}, {last['resolution']} {moment(last['closed_at'])}"
+        before = f"; {len(settled) - 1} settled before it" if len(settled) > 1 else ""
+        told.append(f"{last['reason']} ({when}){before}")
+    return told

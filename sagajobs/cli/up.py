@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from sagajobs.cli import application, webexample
-from sagajobs.cli.help import examples
-from sagajobs.cli.output import aligned
+from sagajobs.cli.help import called, examples
+from sagajobs.cli.layout import aligned
 from sagajobs.cli.receiver import PORT, Receiver
-from sagajobs.cli.stack import LOOPBACK, Stack, flower_url, free_flower_port, free_port, only_one
+from sagajobs.cli.stack import FLOWER_PORT, LOOPBACK, Stack, flower_url, only_one, port_for
 from sagajobs.runtime.processes import Death, Supervisor, Terminated
 from sagajobs.runtime.settings import variable_of
 from sagajobs.runtime.urls import redact
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 _REVIVE_EVERY = 5.0
 """Seconds between two looks at the embedded servers: asking for one revives it if its keeper was killed."""
 
-_NEXT = """
-In another terminal, with the same SAGAJOBS_… variables:
-
-    sagajobs sagas list          which sagas there are
-    sagajobs sagas show ID       what happened to one
-    sagajobs invariants          whether both sides agree
-
-Ctrl-C stops everything."""
+_NEXT = (
+    ("sagas list", "which sagas there are"),
+    ("sagas show ID", "what happened to one"),
+    ("health", "what is wrong, and what to do about it"),
+    ("invariants", "whether both sides agree"),
+)
 
 
 class _Web(NamedTuple):
@@ -46,9 +47,7 @@ class _Web(NamedTuple):
         why_not = webexample.missing() if wanted else None
         if not wanted or why_not is not None:
             return cls(None, why_not)
-        if port:
-            return cls(port)
-        return cls(free_port(webexample.PORT if port is None else 0, "the example web application"))
+        return cls(port_for(port, webexample.PORT, "the example web application"))
 
     @property
     def url(self) -> str:
@@ -56,19 +55,20 @@ class _Web(NamedTuple):
         return f"http://{LOOPBACK}:{self.port}/"
 
 
+def _port(name: str, what: str, usual: int) -> Callable[[Command], Command]:
+    return click.option(
+        f"--{name}-port",
+        type=click.IntRange(0, 65535),
+        help=f"Port for {what}, on loopback; 0 takes any.  [default: {usual}, or the next free one]",
+    )
+
+
 @click.command(epilog=examples("sagajobs up", "sagajobs up --webhooks-port 9000 --web-port 0"))
-@click.option(
-    "--webhooks-port",
-    type=click.IntRange(1, 65535),
-    help=f"Port for Cal.com's webhooks, on loopback.  [default: {PORT}, or the next free one]",
-)
-@click.option(
-    "--web-port",
-    type=click.IntRange(0, 65535),
-    help=f"Port for the example web application; 0 takes any.  [default: {webexample.PORT}, or the next free one]",
-)
+@_port("flower", "Flower", FLOWER_PORT)
+@_port("webhooks", "Cal.com's webhooks", PORT)
+@_port("web", "the example web application", webexample.PORT)
 @click.option("--no-web", is_flag=True, help="Do not start the example web application.")
-def up(webhooks_port: int | None, web_port: int | None, *, no_web: bool) -> None:
+def up(flower_port: int | None, webhooks_port: int | None, web_port: int | None, *, no_web: bool) -> None:
     """Run the whole stack in the foreground until Ctrl-C.
 
     Servers that are set by URL are checked; where none is set, an embedded one is started. Then come the tables, a
@@ -85,8 +85,9 @@ def up(webhooks_port: int | None, web_port: int | None, *, no_web: bool) -> None
         with Supervisor(on_death=_mourn) as supervisor, only_one(home / "up.lock", "sagajobs up"):
             receiver = Receiver.planned(webhooks_port)
             web = _Web.planned(web_port, wanted=not no_web)
-            _start(supervisor, Stack(home), receiver, web)
-            click.echo(_NEXT)
+            flower = port_for(flower_port, FLOWER_PORT, "Flower")
+            _start(supervisor, Stack(home), receiver, web, flower)
+            _say_what_is_next()
             death = _watch(supervisor, receiver, web)
     except (KeyboardInterrupt, Terminated):
         click.echo("stopped")
@@ -94,11 +95,18 @@ def up(webhooks_port: int | None, web_port: int | None, *, no_web: bool) -> None
     raise click.ClickException(f"{death}, as it dies again and again; see {Stack(home).log(death.name)}")
 
 
+def _say_what_is_next() -> None:
+    click.echo("\nIn another terminal, with the same SAGAJOBS_… variables:\n")
+    for line in aligned([(f"{called()} {command}", shows) for command, shows in _NEXT]):
+        click.echo(f"    {line}")
+    click.echo("\nCtrl-C stops everything.")
+
+
 def _mourn(death: Death) -> None:
     click.echo(f"{death}")
 
 
-def _start(supervisor: Supervisor, stack: Stack, receiver: Receiver | None, web: _Web) -> None:
+def _start(supervisor: Supervisor, stack: Stack, receiver: Receiver | None, web: _Web, flower: int) -> None:
     found = stack.prepare()
     servers, settings = application.servers(), application.settings()
     calcom = "simulator" if settings.uses_simulator else found["calcom"]
@@ -111,8 +119,7 @@ def _start(supervisor: Supervisor, stack: Stack, receiver: Receiver | None, web:
         ]
     ):
         click.echo(line)
-    port = free_flower_port()
-    programs = [stack.worker(), stack.beat(), stack.flower(port)]
+    programs = [stack.worker(), stack.beat(), stack.flower(flower)]
     if receiver is not None:
         programs.append(stack.webhooks(receiver.port, receiver.secret))
     if web.port is not None:
@@ -120,7 +127,7 @@ def _start(supervisor: Supervisor, stack: Stack, receiver: Receiver | None, web:
     for program in programs:
         pid = supervisor.start(program)
         click.echo(f"{program.name} is ready (pid {pid})")
-    click.echo(f"Flower is at {flower_url(port)}")
+    click.echo(f"Flower is at {flower_url(flower)}")
     if receiver is None:
         click.echo(f"webhooks are not received, as {variable_of('calcom_webhook_secret')} is not set")
     else:

@@ -10,7 +10,7 @@ import click
 from sagajobs.cli.application import engine, load_kind
 from sagajobs.cli.operator import print_explanation, settle, settled_line, told, typed
 from sagajobs.cli.output import echo
-from sagajobs.desk.wording import moment, span
+from sagajobs.desk.wording import coming, moment, span
 from sagajobs.errors import CaseClosed, CaseNotFound, SagajobsError
 from sagajobs.saga.cases import Case
 from sagajobs.saga.explain import Explanation
@@ -87,7 +87,7 @@ def _one(case: Case, place: str, go: _Go, who: str | None) -> tuple[_Go, str | N
 def _show(explanation: Explanation, place: str, *, private: bool) -> None:
     case = explanation.case
     echo()
-    needed = "" if case.urgent_at is None else f", needed in {span(case.urgent_in)}, at {moment(case.urgent_at)}"
+    needed = "" if case.urgent_at is None else f", needed {coming(case.urgent_in)}, at {moment(case.urgent_at)}"
     click.secho(f"--- {place}: waits for {span(case.age)}{needed}", bold=True)
     print_explanation(explanation, private=private, as_json=False)
     echo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -12,16 +13,16 @@ from typing import Any
 import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.text import Text
 
 from sagajobs.cli import completing
 from sagajobs.cli.application import engine, ready_database
 from sagajobs.cli.exits import Exit
 from sagajobs.cli.help import examples
+from sagajobs.cli.layout import cut_off
 from sagajobs.cli.listing import HEADINGS, list_rows, list_styles
 from sagajobs.cli.operator import saga_of
-from sagajobs.cli.output import drawn, echo, harmless, print_json
-from sagajobs.cli.timeline import STEP_HEADINGS, header, step_rows
+from sagajobs.cli.output import drawn, echo, print_json
+from sagajobs.cli.picture import LAST_EVENTS, picture_of_one
 from sagajobs.desk import queries
 from sagajobs.desk.documents import saga_document
 from sagajobs.desk.watching import AllEvents, Event, EventsOfOne
@@ -29,14 +30,17 @@ from sagajobs.desk.wording import moment
 from sagajobs.saga import Database
 from sagajobs.saga.states import UNFINISHED, SagaState
 
-_LAST_EVENTS = 10
-"""Events of one saga that are shown on a terminal below its steps."""
-
-_FRAME = 6
-"""Lines of a terminal that are no rows of a table: its frame, its heading, the line below it."""
+_BELOW = 2
+"""Lines of a terminal that no table may take: the one below it, and the cursor's."""
 
 _STATUS = {SagaState.COMPLETED: Exit.DONE, SagaState.COMPENSATED: Exit.UNDONE}
 """Exit status by how the saga has come to rest; any other one is a person's."""
+
+
+def _number(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # which is in every range, as it is not outside
+        raise click.BadParameter("'nan' is no number of seconds")
+    return value
 
 
 @click.command(
@@ -52,6 +56,7 @@ _STATUS = {SagaState.COMPLETED: Exit.DONE, SagaState.COMPENSATED: Exit.UNDONE}
     type=click.FloatRange(0.1, 3600),
     default=1.0,
     show_default=True,
+    callback=_number,
     help="Seconds between two looks; each is one short query.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each change instead.")
@@ -59,9 +64,10 @@ def watch(*, given: str | None, interval: float, as_json: bool) -> None:
     """Show what happens to sagas, while it happens.
 
     It ends with Ctrl-C or, of one saga, when that is at rest. On a terminal the picture is drawn anew at every look:
-    the sagas at work, the newest first, or the steps of one. In a pipe, and with --json, every change is a line: all
-    that happens from now on, or the history of one from its beginning. ID is the saga's id, or its first 8 characters
-    or more; the exit status then is 0 if it was completed, 4 if it was undone, 5 if a person must see to it.
+    the sagas at work, the newest first, or the steps of one; where there is no room for all, lines are cut, and what
+    happened last is there. In a pipe, and with --json, every change is a line: all that happens from now on, or the
+    history of one from its beginning. ID is the saga's id, or its first 8 characters or more; the exit status then is
+    0 if it was completed, 4 if it was undone, 5 if a person must see to it.
     """
     saga_id = None if given is None else saga_of(given)
     database = ready_database()
@@ -131,21 +137,22 @@ def _tell(event: Event, *, as_json: bool) -> None:
 def _draw_all(database: Database, console: Console, interval: float) -> None:
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
+            room = max(console.height - _BELOW, 1)
             with database.reading() as connection:
-                found = queries.at_work(connection, limit=max(console.height - _FRAME, 1))
-            table = drawn(HEADINGS, list_rows(found), styles=list_styles(found))
-            below = f"at work, or at rest for less than {queries.AFTERGLOW:g} s; Ctrl-C ends this"
-            live.update(Group(table, Text(below, style="dim")), refresh=True)
+                found = queries.at_work(connection, limit=room)
+            table = drawn(HEADINGS, list_rows(found), styles=list_styles(found), width=console.width, height=room)
+            below = f"Ctrl-C ends this; at work, or at rest for less than {queries.AFTERGLOW:g} s"
+            live.update(Group(table, cut_off(below, "dim")), refresh=True)
             time.sleep(interval)
 
 
 def _draw_one(database: Database, console: Console, saga_id: str, interval: float) -> SagaState:
-    draw = _painter(database, saga_id)
+    draw = _painter(database, console, saga_id)
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         return _follow(database, saga_id, interval, lambda happened: live.update(draw(happened), refresh=True))
 
 
-def _painter(database: Database, saga_id: str) -> Callable[[list[Event]], RenderableType]:
+def _painter(database: Database, console: Console, saga_id: str) -> Callable[[list[Event]], RenderableType]:
     """Return what draws one saga; it is read again when something has happened, and between that only time goes on."""
     document: dict[str, Any] = {}
     read_at, last = 0.0, list[Event]()
@@ -156,14 +163,8 @@ def _painter(database: Database, saga_id: str) -> Callable[[list[Event]], Render
             with database.reading() as connection:
                 document, read_at = saga_document(connection, engine(), saga_id, private=False), time.monotonic()
         last.extend(happened)
-        del last[:-_LAST_EVENTS]
-        shown = _later(document, time.monotonic() - read_at)
-        events = "\n".join(f"{moment(event.at)}  {event.event}  {event.step or ''}".rstrip() for event in last)
-        return Group(
-            Text("\n".join(harmless(line) for line in header(shown, private=False))),
-            drawn(STEP_HEADINGS, step_rows(shown)),
-            Text(events, style="dim"),
-        )
+        del last[:-LAST_EVENTS]
+        return picture_of_one(_later(document, time.monotonic() - read_at), last, console)
 
     return draw
 

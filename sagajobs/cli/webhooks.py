@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sagajobs.cli.application import ready_database
+from sagajobs.cli.application import begin_program, ready_database
 from sagajobs.cli.help import examples
 from sagajobs.web.server import serve
 
@@ -19,6 +19,7 @@ def webhooks(port: int, host: str) -> None:
     plain HTTP: put it behind whatever speaks HTTPS for you. What it takes, workers carry out.
     """
     ready_database()
+    begin_program()
     try:
         serve(host, port, ready=lambda url: click.echo(f"sagajobs webhooks listening on {url}"))
     except OSError as error:

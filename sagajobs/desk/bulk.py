@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sagajobs.errors import CaseClosed, CaseNotFound, RemedyRefused
 from sagajobs.saga import Engine, Remedy
@@ -13,7 +14,7 @@ from sagajobs.saga.cases import Case
 from sagajobs.saga.explain import foretell
 from sagajobs.saga.review import Settled
 
-FOR_MANY = (Remedy.RETRY, Remedy.SKIP, Remedy.ABANDON)
+ForMany = Literal[Remedy.RETRY, Remedy.SKIP, Remedy.ABANDON]
 """Remedies that can be right for many cases alike: each is a decision. The others are statements about what stands
 outside, booking by booking, which nobody can make of many at once."""
 
@@ -40,7 +41,7 @@ class Foretold:
 def settle_each(
     engine: Engine,
     cases: Sequence[Case],
-    remedy: Remedy,
+    remedy: ForMany,
     *,
     who: str,
     why: str,
@@ -54,7 +55,7 @@ def settle_each(
     Args:
         engine: that knows their sagas.
         cases: which.
-        remedy: one of `FOR_MANY`.
+        remedy: which; see `ForMany`.
         who: as for `ReviewDesk.retry`.
         why: likewise.
         per_second: so many are begun in a second, at most.
@@ -71,7 +72,7 @@ def settle_each(
         yield Outcome(case, _settled(engine, case, remedy, who=who, why=why))
 
 
-def _settled(engine: Engine, case: Case, remedy: Remedy, *, who: str, why: str) -> Settled | Missed:
+def _settled(engine: Engine, case: Case, remedy: ForMany, *, who: str, why: str) -> Settled | Missed:
     try:
         settled: Settled = getattr(engine.review, remedy)(case.number, who=who, why=why)
     except (CaseClosed, CaseNotFound, RemedyRefused) as error:
@@ -79,7 +80,7 @@ def _settled(engine: Engine, case: Case, remedy: Remedy, *, who: str, why: str) 
     return settled
 
 
-def foretell_each(engine: Engine, cases: Sequence[Case], remedy: Remedy) -> Iterator[Foretold]:
+def foretell_each(engine: Engine, cases: Sequence[Case], remedy: ForMany) -> Iterator[Foretold]:
     """Say what `settle_each` would change; nothing is, and nobody outside is asked."""
     for case in cases:
         try:

@@ -132,6 +132,9 @@ _MARGIN = 20
 _LINE = 42
 """Characters of a line within a box."""
 
+_NAME = 30
+"""Characters of a name that certainly find a place in a box; a longer one, of 60 at most, is drawn closer."""
+
 _STYLE = """
     text { font: 12px sans-serif; text-anchor: middle; fill: #222 }
     .name { font-weight: bold; font-size: 13px }
@@ -168,7 +171,10 @@ class _Box:
         said = textwrap.wrap(", ".join(self.marks), _LINE)
         first = self.top + _HIGH / 2 + 4 - 8 * len(said)
         shape = f'x="{self.left:g}" y="{self.top:g}" width="{_WIDE}" height="{_HIGH}" rx="{round_at:g}"'
-        lines = [f'<rect class="{self.kind}" {shape}/>', self._text(self.name, first, 'class="name" ')]
+        name = 'class="name" '
+        if len(self.name) > _NAME:
+            name += f'textLength="{_WIDE - 16}" lengthAdjust="spacingAndGlyphs" '
+        lines = [f'<rect class="{self.kind}" {shape}/>', self._text(self.name, first, name)]
         return "\n".join(lines + [self._text(line, first + 17 + 15 * number) for number, line in enumerate(said)])
 
     def _text(self, said: str, at: float, attributes: str = "") -> str:

@@ -37,7 +37,7 @@ class Stretch:
 
     Attributes:
         bar: what it is.
-        begins, ends: seconds after the saga's start; a look has no length.
+        begins, ends: seconds after the saga's start; a look of the sweep at a case has no length on record.
         outcome: what it came to; open if it is under way.
         attempt: its number, if it has one.
     """
@@ -95,7 +95,8 @@ class _Pen:
             self.bar, self.since, self.attempt = bar, min(since, at), attempt
         self.end(at, outcome)
 
-    def look(self, at: float) -> None:
+    def glance(self, at: float) -> None:
+        """Draw a look of which the history does not tell when it ended."""
         waiting = self.bar
         self.end(at, Outcome.OVER)
         self.stretches.append(Stretch(Bar.LOOK, at, at, Outcome.OVER))
@@ -128,7 +129,7 @@ def draw(events: Iterable[Mapping[str, Any]], steps: Iterable[str], seconds: flo
 
     Args:
         events: the history, oldest first, each with `after` (seconds since the saga's start), `event`, `step`,
-            `attempt`.
+            `attempt`, `detail`.
         steps: names, in their order.
         seconds: from the saga's start to its end or, if it has not ended, to now.
     """
@@ -142,7 +143,7 @@ def draw(events: Iterable[Mapping[str, Any]], steps: Iterable[str], seconds: flo
         if what in _ASKS:
             _ask(pens[None], what, at)
         elif event["step"] in pens and event["step"] is not None:
-            _note(pens[event["step"]], what, at, before, event["attempt"])
+            _note(pens[event["step"]], event, at, before)
         before = at
     span = max(seconds, before)
     for pen in pens.values():
@@ -160,14 +161,18 @@ def _ask(pen: _Pen, what: str, at: float) -> None:
         pen.end(at, Outcome.OVER)
 
 
-def _note(pen: _Pen, what: str, at: float, before: float, attempt: int | None) -> None:
+def _note(pen: _Pen, event: Mapping[str, Any], at: float, before: float) -> None:
+    what, attempt = event["event"], event["attempt"]
     if what in _BEGINS:
         pen.begin(_BEGINS[Lifecycle(what)], at, attempt)
     elif what == Lifecycle.STEP_PROBED:
-        pen.look(at)
+        if "case" in (event["detail"] or {}):
+            pen.glance(at)  # the sweep's, at a case: it says nothing more unless that settles the case
+        else:
+            pen.begin(Bar.LOOK, at)
     elif what in _ENDS:
         bar, outcome, waits = _ENDS[Lifecycle(what)]
-        if pen.bar is Bar.WAIT and bar is Bar.ATTEMPT:
+        if pen.bar in (Bar.WAIT, Bar.LOOK) and bar is Bar.ATTEMPT:
             # No attempt has begun since: a look, or a person, has said what became of the last one.
             pen.end(at, Outcome.OVER if waits else outcome)
         else:

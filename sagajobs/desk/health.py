@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from sagajobs.booking.facade import SAGA_ENABLED
 from sagajobs.booking.invariants import INVARIANTS, Invariant
 from sagajobs.calcom.circuit import Circuit, CircuitSnapshot
 from sagajobs.calcom.quota import Quota, QuotaSnapshot
@@ -29,6 +30,7 @@ _COUNTS = text("""
         AND state <> 'completed' AND ended_at IS NULL
     GROUP BY state
 """)
+"""No state on the list is `completed`; said once more, it lets the database use the index of the others."""
 
 _BACKLOG = text("""
     SELECT count(*) AS unfinished,
@@ -55,6 +57,10 @@ _CALLS = text("""
 _CASES = text("""
     SELECT count(*) AS open, count(*) FILTER (WHERE urgent_at <= saga_now()) AS too_late
     FROM review_cases WHERE closed_at IS NULL
+""")
+
+_OFF = text("""
+    SELECT extract(epoch FROM saga_now() - set_at)::float FROM switches WHERE name = :name AND NOT value
 """)
 
 _SWEEPS = text("""
@@ -127,24 +133,18 @@ class Health:
 
     Attributes:
         counts: sagas that have not ended, by state.
-        unfinished: those that the sweep looks after; `due` of them should be taken up, `overdue` since a minute.
-        oldest: unfinished, None if nothing is.
-        cases: that wait for a person; for `too_late` of them the appointment has begun.
+        backlog: what of them is unfinished, and what waits for a person.
         invariants: as the sweep last found them.
         sweeps: the scheduled sweeps.
         circuit: None if it is not known, as Redis is away, or if `circuit_kept` says that there is none.
         quota: likewise.
         calls: to Cal.com that the unfinished sagas still need, at least.
         drained_in: seconds until the quota has let that many through, None if it is not known.
+        direct_for: seconds since an operator has turned sagas off, None if they are on.
     """
 
     counts: Mapping[SagaState, int]
-    unfinished: int
-    due: int
-    overdue: int
-    oldest: Oldest | None
-    cases: int
-    too_late: int
+    backlog: Backlog
     invariants: tuple[InvariantHealth, ...]
     sweeps: tuple[SweepHealth, ...]
     circuit: CircuitSnapshot | None
@@ -153,6 +153,17 @@ class Health:
     quota_kept: bool
     calls: int
     drained_in: float | None
+    direct_for: float | None
+
+    @property
+    def circuit_silent(self) -> bool:
+        """Whether there is a circuit breaker, and Redis does not tell how it stands."""
+        return self.circuit_kept and self.circuit is None
+
+    @property
+    def quota_silent(self) -> bool:
+        """Whether there is a quota, and Redis does not tell what is left of it."""
+        return self.quota_kept and self.quota is None
 
 
 def health(connection: Connection, engine: Engine, *, circuit: Circuit | None, quota: Quota | None) -> Health:
@@ -164,18 +175,12 @@ def health(connection: Connection, engine: Engine, *, circuit: Circuit | None, q
         circuit: the circuit breaker of calls to Cal.com, if there is one.
         quota: their quota, if one is kept.
     """
-    left_over = backlog(connection)
     calls = connection.execute(_CALLS).scalar_one()
     left = quota.snapshot() if quota is not None else None
     noted = _noted(connection)
     return Health(
         counts={SagaState(row.state): row.sagas for row in connection.execute(_COUNTS)},
-        unfinished=left_over.unfinished,
-        due=left_over.due,
-        overdue=left_over.overdue,
-        oldest=left_over.oldest,
-        cases=left_over.cases,
-        too_late=left_over.too_late,
+        backlog=backlog(connection),
         invariants=_invariants(noted.get("invariants")),
         sweeps=_sweeps(engine, noted),
         circuit=circuit.snapshot() if circuit is not None else None,
@@ -184,6 +189,7 @@ def health(connection: Connection, engine: Engine, *, circuit: Circuit | None, q
         quota_kept=quota is not None,
         calls=calls,
         drained_in=None if left is None else drain(calls, left),
+        direct_for=connection.execute(_OFF, {"name": SAGA_ENABLED}).scalar(),
     )
 
 

@@ -23,7 +23,7 @@ from sagajobs.saga import Engine, SagaState
 from sagajobs.saga.outbox import waiting
 from sagajobs.saga.statements import URGENT_BEFORE
 from sagajobs.saga.states import ENDED
-from sagajobs.saga.totals import BOUNDS, ORCHESTRATED, SAGA, UNFINISHED, Total, totals
+from sagajobs.saga.totals import BOUNDS, ORCHESTRATED, SAGA, UNFINISHED, Total, caught_up, totals
 
 UNANSWERED = 3
 """Hints since the last progress from which a saga counts as one that nobody takes up: 105 s with the settings' own
@@ -56,10 +56,14 @@ _STANDING = tuple(str(state) for state in SagaState if state not in ENDED)
 _BACKLOG = text(f"""
     SELECT {SAGA} AS saga, g.state, count(*) AS sagas,
         count(*) FILTER (WHERE g.next_at <= saga_now() - make_interval(secs => :overdue)) AS overdue,
-        count(*) FILTER (WHERE g.next_at IS NOT NULL AND g.hints >= :unanswered) AS unanswered,
+        count(*) FILTER (WHERE g.next_at IS NOT NULL AND g.hints >= :unanswered AND coalesce((
+            SELECT max(coalesce(o.lease_until, o.due_at)) FROM saga_steps o WHERE o.saga_id = g.id
+        ), saga_now()) <= saga_now()) AS unanswered,
         extract(epoch FROM saga_now() - min(g.created_at) FILTER (WHERE g.next_at IS NOT NULL))::float AS age
     FROM sagas g WHERE {UNFINISHED} GROUP BY 1, 2
 """)  # noqa: S608 - no value in it
+"""Of siblings, one may only wait for its time while the sweep hints at the saga for the others' sake: a saga of which a
+step waits, or is at work, is not called unanswered. `max` and no `EXISTS`, which may have a planner read all steps."""
 
 _CASES = text(f"""
     WITH open AS MATERIALIZED (
@@ -117,12 +121,14 @@ def read(engine: Engine, *, circuit: Circuit | None, quota: Quota | None) -> lis
         DBAPIError: the database is away.
     """
     began = time.monotonic()
+    # Rather no counters than such as fall.
+    whole_figures = caught_up(engine.database)
     with engine.database.reading() as connection:
-        figures = totals(connection)
+        figures = totals(connection) if whole_figures else []
         whole = health(connection, engine, circuit=circuit, quota=quota)
         kinds = sorted({*engine.kinds, ORCHESTRATED, *(figure.saga for figure in figures)})
         found = [
-            *_counters(figures, kinds),
+            *(_counters(figures, kinds) if whole_figures else ()),
             *_backlog(connection, kinds),
             *_cases(connection, kinds),
             *_locks(connection),
@@ -255,9 +261,9 @@ def _sweeps(whole: Health) -> Iterator[Metric]:
 
 
 def _calcom(whole: Health) -> Iterator[Metric]:
-    silent = (whole.circuit_kept and whole.circuit is None) or (whole.quota_kept and whole.quota is None)
     if whole.circuit_kept or whole.quota_kept:
-        yield _gauge("saga_redis_up", "1 if Redis has told of circuit and quota, else 0", not silent)
+        told = not (whole.circuit_silent or whole.quota_silent)
+        yield _gauge("saga_redis_up", "1 if Redis has told of circuit and quota, else 0", told)
     if whole.circuit is not None:
         state = _gauges("saga_calcom_circuit", "1 for the state of the circuit breaker, 0 for the others", "state")
         for one in CircuitState:

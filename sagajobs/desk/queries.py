@@ -224,11 +224,12 @@ _SAGA = text("""
 _STEPS = text("""
     SELECT name, position, external, state, attempts, undo_attempts, probes, owner, output, error, receipt,
         started_at, finished_at,
-        extract(epoch FROM finished_at - started_at)::float AS seconds,
+        extract(epoch FROM nullif(finished_at - started_at, interval '0'))::float AS seconds,
         extract(epoch FROM due_at - saga_now())::float AS due_in,
         extract(epoch FROM lease_until - saga_now())::float AS leased_for
     FROM saga_steps WHERE saga_id = CAST(:id AS uuid) ORDER BY position
 """)
+"""A local step is begun and done in one statement, so it is not known how long it took."""
 
 _EVENTS = text("""
     SELECT e.at, extract(epoch FROM e.at - g.created_at)::float AS after, e.event, e.step, e.attempt, e.fence, e.detail
@@ -243,8 +244,11 @@ _REVIEWS = text("""
 
 
 def saga(connection: Connection, saga_id: str) -> RowMapping:
-    """Return a saga that exists."""
-    return connection.execute(_SAGA, {"id": saga_id}).mappings().one()
+    """Return a saga; raises `SagaNotFound` if it was purged meanwhile."""
+    found = connection.execute(_SAGA, {"id": saga_id}).mappings().one_or_none()
+    if found is None:
+        raise SagaNotFound(f"there is no saga {saga_id} in this database (any more)")
+    return found
 
 
 def steps(connection: Connection, saga_id: str) -> Sequence[RowMapping]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from sagajobs.calcom.circuit import CircuitState
-from sagajobs.desk.health import Health
-from sagajobs.desk.wording import span
+from sagajobs.desk.health import Backlog, Health
+from sagajobs.desk.health import late as is_late
+from sagajobs.desk.wording import coming, moment, span
+
+QUEUE = "Flower's review queue"
+"""As advice calls it: in Flower it is a link."""
 
 
 class Advice(NamedTuple):
@@ -22,29 +27,46 @@ def advice(found: Health, workers: int | None) -> list[Advice]:
 
     Args:
         found: how the whole stands.
-        workers: that answer, None if nobody could be asked.
+        workers: that answer, None if nobody could be asked as the broker is away.
     """
     return [*_nobody_works(found, workers), *_asks_a_person(found), *_cal_com(found)]
 
 
 def _nobody_works(found: Health, workers: int | None) -> Iterator[Advice]:
-    if workers == 0:
+    if workers is None:
+        yield Advice(
+            "the broker does not answer here, so whether workers run is not known",
+            "start it, or correct SAGAJOBS_BROKER_URL; nothing is lost, and sagas go on when it is back",
+        )
+    elif workers == 0:
         yield Advice(
             "no worker answers",
             "start one: `celery -A sagajobs worker`; nothing is lost, and what one that died was at is taken up",
         )
     late = [sweep.name for sweep in found.sweeps if sweep.late]
-    if late and len(late) == len(found.sweeps):
+    if late and _is_silent(found):
         yield Advice("no sweep comes about", "start beat; `sagajobs sweep --all` does its work meanwhile")
     elif late:
         yield Advice(
-            f"late: the sweep {', '.join(late)}", f"`sagajobs sweep {late[0]}` runs it here, and says why it fails"
+            f"late: the {'sweep' if len(late) == 1 else 'sweeps'} {', '.join(late)}",
+            f"`sagajobs sweep {' '.join(late)}` does that work here, and says why it fails",
         )
-    if found.overdue:
+    if found.backlog.overdue:
         yield Advice(
-            f"{_many(found.overdue, 'saga is', 'sagas are')} due and not taken up",
+            f"{_many(found.backlog.overdue, 'saga is', 'sagas are')} due and not taken up",
             "see that workers and beat run; `sagajobs sweep recover` sends their messages again",
         )
+    if found.direct_for is not None:
+        yield Advice(
+            f"sagas have been turned off for {span(found.direct_for)}: bookings are made directly, and not undone",
+            "`sagajobs sagas enable` once what was in the way has gone; `sagajobs settings` says who turned them off",
+        )
+
+
+def _is_silent(found: Health) -> bool:
+    """Tell whether no sweep has come at all since the most frequent one should have: rare ones are not late by then."""
+    ages = [sweep.age for sweep in found.sweeps if sweep.age is not None]
+    return is_late(min(sweep.every for sweep in found.sweeps), min(ages, default=None))
 
 
 def _asks_a_person(found: Health) -> Iterator[Advice]:
@@ -57,21 +79,21 @@ def _asks_a_person(found: Health) -> Iterator[Advice]:
                 f"{broken}: {examples}",
                 "`sagajobs invariants` looks again; `sagajobs find NUMBER` has an appointment's sagas",
             )
-    if found.cases:
-        late = f", for {found.too_late} of which the appointment has begun" if found.too_late else ""
+    if found.backlog.cases:
+        waiting = f"{_many(found.backlog.cases, 'case waits', 'cases wait')} for a person"
         yield Advice(
-            f"{_many(found.cases, 'case waits', 'cases wait')} for a person{late}",
-            "`sagajobs review`, or the review queue in Flower",
+            f"{waiting}{begun(found.backlog)}",
+            f"`sagajobs review`, or {QUEUE}",
         )
 
 
 def _cal_com(found: Health) -> Iterator[Advice]:
-    if (found.circuit_kept and found.circuit is None) or (found.quota_kept and found.quota is None):
+    if found.circuit_silent or found.quota_silent:
         yield Advice("Redis does not tell of circuit and quota", "see to it; calls to Cal.com go out without both")
-    if found.circuit is not None and found.circuit.state is not CircuitState.CLOSED:
+    if found.circuit is not None and is_left_alone(found):
         yield Advice(
             f"Cal.com fails, and is left alone: the circuit is {found.circuit.state}",
-            "nothing, as sagas wait, spend no attempt, and go on by themselves when it answers",
+            "wait, as sagas spend no attempt meanwhile, and go on by themselves when it answers",
         )
     if found.quota is not None and found.quota.blocked_for:
         yield Advice(
@@ -82,6 +104,26 @@ def _cal_com(found: Health) -> Iterator[Advice]:
 
 def _many(number: int, one: str, more: str) -> str:
     return f"{number} {one if number == 1 else more}"
+
+
+def too_late(found: Backlog) -> str:
+    """Say of how many cases the appointment has begun."""
+    return f"{_many(found.too_late, 'case', 'cases')} whose appointment has begun"
+
+
+def begun(found: Backlog) -> str:
+    """Say for how many of the cases it is too late, to go on with; nothing, if it is for none."""
+    return f", for {found.too_late} of which the appointment has begun" if found.too_late else ""
+
+
+def is_left_alone(found: Health) -> bool:
+    """Tell whether Cal.com fails, and is called to try it at the most."""
+    return found.circuit is not None and found.circuit.state is not CircuitState.CLOSED
+
+
+def workers(answering: int | None) -> str:
+    """Say how many workers answer."""
+    return "not known, the broker is away" if answering is None else str(answering)
 
 
 def circuit(found: Health) -> str:
@@ -102,11 +144,23 @@ def quota(found: Health) -> str:
     return f"{one.used} of {one.per_minute} calls used within {one.window} s{blocked}"
 
 
+def is_quota_short(found: Health) -> bool:
+    """Tell whether Cal.com blocks the key, or nobody knows what is left."""
+    return found.quota_silent or bool(found.quota and found.quota.blocked_for)
+
+
 def drained(found: Health) -> str:
     """Say how long the quota takes to let the calls to come through."""
+    if found.calls and is_left_alone(found):
+        return "not known, as they wait for Cal.com"
     if found.drained_in is None:
         return "not known" if found.quota_kept else "no quota slows them down"
     return span(found.drained_in)
+
+
+def needed(urgent_at: datetime | None, urgent_in: float | None) -> str:
+    """Say by when a case is needed."""
+    return "no time is set" if urgent_in is None else f"{moment(urgent_at)}, {coming(urgent_in)}"
 
 
 def ran(age: float | None) -> str:

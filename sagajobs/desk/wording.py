@@ -8,18 +8,20 @@ from typing import Any
 
 from sagajobs.saga.states import StepState
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_MILLISECOND, _MINUTE, _HOUR, _DAY = 0.001, 60, 3600, 86400
 
 
 def span(seconds: float | None) -> str:
-    """Say how long something takes: ``0.25 s``, ``12 s``, ``3 min 5 s``, ``2 h 10 min``, ``4 d 3 h``."""
+    """Say how long something takes: ``< 1 ms``, ``0.25 s``, ``12 s``, ``3 min 5 s``, ``2 h 10 min``, ``4 d 3 h``."""
     if seconds is None:
         return "-"
+    if 0 < abs(seconds) < _MILLISECOND:
+        return "< 1 ms"
     if seconds < 0:
         return f"-{span(-seconds)}"
-    if seconds < _MINUTE:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - one digit before the point
-    whole = int(seconds)
+    if seconds < 10:  # noqa: PLR2004 - one digit before the point
+        return f"{round(seconds, 3):.3g} s"
+    whole = round(seconds)
     for unit, name, smaller, smaller_name in (
         (_DAY, "d", _HOUR, "h"),
         (_HOUR, "h", _MINUTE, "min"),
@@ -28,7 +30,20 @@ def span(seconds: float | None) -> str:
         if whole >= unit:
             rest = whole % unit // smaller
             return f"{whole // unit} {name}" + (f" {rest} {smaller_name}" if rest else "")
-    raise AssertionError("a minute is the smallest unit")
+    return f"{whole} s"
+
+
+def since_start(seconds: float) -> str:
+    """Say how long after its saga's start something was."""
+    said = span(round(seconds, 3) or 0.0)
+    return said if said.startswith("-") else f"+{said}"
+
+
+def coming(seconds: float | None) -> str:
+    """Say when something will be, or how long ago it was: ``in 2 h 10 min``, ``5 s ago``."""
+    if seconds is None:
+        return "-"
+    return f"in {span(seconds)}" if seconds >= 0 else f"{span(-seconds)} ago"
 
 
 def moment(at: datetime | None) -> str:
@@ -47,10 +62,29 @@ def pairs(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={pairs(inner) if inner is not None else None}" for key, inner in value.items())
+        return ", ".join(f"{key}={_within(inner)}" for key, inner in value.items())
     if isinstance(value, list):
-        return "[" + ", ".join(map(pairs, value)) + "]"
+        return "[" + ", ".join(map(_within, value)) + "]"
     return str(value)
+
+
+def _within(value: Any) -> str:
+    """Write what stands behind a name, or in a list; what has names of its own is kept apart from its neighbours."""
+    if value is None:
+        return "None"
+    return f"({pairs(value)})" if isinstance(value, Mapping) else pairs(value)
+
+
+def trouble(step: Mapping[str, Any]) -> str:
+    """Say by which class of error a step, or the undo that is being tried, failed last; `-` if it did not.
+
+    Nor if it is undone by now: nothing is wrong with it any more.
+    """
+    if step["state"] == StepState.UNDONE:
+        return "-"
+    if step.get("undo_error"):
+        return cause({"class": step["undo_error"]})
+    return cause(step["error"]) if step["error"] else "-"
 
 
 def doing(step: Mapping[str, Any]) -> str:
@@ -62,8 +96,9 @@ def doing(step: Mapping[str, Any]) -> str:
     leased = step["leased_for"] or 0
     if leased > 0:
         return f"{step['owner']} for {span(leased)} more"
-    if step["state"] in (StepState.RUNNING, StepState.UNDOING):
+    due = step["due_in"]
+    if step["state"] in (StepState.RUNNING, StepState.UNDOING) and due is None:  # an undo that failed has its time
         return "its worker is gone"
-    if step["state"] in (StepState.WAITING, StepState.UNKNOWN) and (step["due_in"] or 0) > 0:
-        return f"due in {span(step['due_in'])}"
+    if step["state"] in (StepState.WAITING, StepState.UNKNOWN, StepState.UNDOING) and (due or 0) > 0:
+        return f"due in {span(due)}"
     return "-"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sagajobs.desk import queries
-from sagajobs.desk.documents import case_error, explanation_document, prospect_document
-from sagajobs.desk.wording import cause, moment, pairs, span
+from sagajobs.desk import queries, standing
+from sagajobs.desk.documents import cause_of, data_shown, explanation_document, prospect_document
+from sagajobs.desk.wording import pairs, span
 from sagajobs.saga import Engine, Remedy, SagaHandle
 from sagajobs.saga.explain import explain, explain_cancel, explain_pause, explain_resume
 
@@ -35,27 +35,28 @@ def prospects(engine: Engine, number: int) -> dict[str, Any]:
     explanation = explain(engine, number)
     case = explanation.case
     document = explanation_document(explanation, private=False)
+    with engine.database.reading() as connection:
+        data = data_shown(connection, engine, case.saga_id)
     remedies = [
         {**_shown(remedy), "title": _TITLES[Remedy(remedy["act"])], "meaning": _MEANINGS[Remedy(remedy["act"])]}
         for remedy in document["remedies"]
     ]
-    error = case_error(case)
     return {
         "case": {
             **document,
-            "cause": cause({"class": error["class"]}) if error.get("class") else "-",
+            "cause": cause_of(case),
             "age": span(case.age),
-            "urgent": moment(case.urgent_at),
-            "urgent_in": span(case.urgent_in),
+            "needed": standing.needed(case.urgent_at, case.urgent_in),
         },
+        "data": data,
         "remedies": remedies,
     }
 
 
-def settle(engine: Engine, number: int, remedy: str, form: Mapping[str, str]) -> str:
+def settle(engine: Engine, number: int, remedy: str, form: Mapping[str, str], user: str) -> str:
     """Have a remedy done and return the id of the saga; raises as `ReviewDesk.retry` and its siblings."""
     more = {"reference": form.get("reference", "")} if remedy == Remedy.MARK_DONE else {}
-    settled = getattr(engine.review, Remedy(remedy))(number, **_signature(form), **more)
+    settled = getattr(engine.review, Remedy(remedy))(number, **_signature(form, user), **more)
     saga_id: str = settled.saga_id
     return saga_id
 
@@ -69,15 +70,19 @@ def prospect(engine: Engine, saga_id: str, act: str) -> dict[str, Any]:
     return {"saga": saga, "act": act, "prospect": _shown(prospect_document(_EXPLAINS[act](engine, full)))}
 
 
-def control(engine: Engine, saga_id: str, act: str, form: Mapping[str, str]) -> str:
+def control(engine: Engine, saga_id: str, act: str, form: Mapping[str, str], user: str) -> str:
     """Have a saga paused, resumed or cancelled and return its id; raises as `SagaHandle.cancel` and its siblings."""
-    getattr(SagaHandle(saga_id, engine=engine), act)(**_signature(form))
+    getattr(SagaHandle(saga_id, engine=engine), act)(**_signature(form, user))
     return saga_id
 
 
-def _signature(form: Mapping[str, str]) -> dict[str, str]:
+def _signature(form: Mapping[str, str], user: str) -> dict[str, str]:
+    """Return who and why; behind a name that is not that of the login, whose login it was: many may share one."""
+    who = form.get("who", "").strip()
+    if user and who and who.casefold() != user.casefold():
+        who = f"{who} (logged in as {user})"
     # A browser sends line ends of its own kind.
-    return {"who": form.get("who", ""), "why": form.get("why", "").replace("\r\n", "\n")}
+    return {"who": who, "why": form.get("why", "").replace("\r\n", "\n")}
 
 
 def _shown(document: dict[str, Any]) -> dict[str, Any]:

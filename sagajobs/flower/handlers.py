@@ -13,7 +13,6 @@ from typing import Any
 
 from flower.views import BaseHandler  # type: ignore[import-untyped]
 from flower.views.monitor import Metrics  # type: ignore[import-untyped]
-from tornado.ioloop import IOLoop
 from tornado.template import BaseLoader, Loader
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authenticated, url
 
@@ -102,7 +101,7 @@ class Page(BaseHandler):  # type: ignore[misc]  # Flower has no types
             refusal=self._refusal(),
             workers=_workers(self.application),
         )
-        answer = await IOLoop.current().run_in_executor(pages.threads(), pages.answer, request)
+        answer = await pages.in_time(request)
         if answer.see is not None:
             self.redirect(self.reverse_url(*answer.see), status=HTTPStatus.SEE_OTHER)
             return

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.quota import Quota
 from sagajobs.desk import queries, searching, standing
-from sagajobs.desk.documents import case_document, public_status, saga_document
+from sagajobs.desk.documents import case_document, cause_of, data_of, public_status, saga_document
 from sagajobs.desk.drawing import Drawing, Outcome, Stretch, draw
 from sagajobs.desk.health import health
 from sagajobs.desk.queries import ListedSaga
-from sagajobs.desk.wording import cause, doing, moment, pairs, span
+from sagajobs.desk.scale import Cut, Scale
+from sagajobs.desk.wording import cause, coming, doing, moment, pairs, since_start, span, trouble
 from sagajobs.errors import InvalidInput
-from sagajobs.saga import Engine, SagaState
+from sagajobs.saga import Engine, Remedy, SagaState
 from sagajobs.saga.statements import URGENT_BEFORE
-from sagajobs.saga.states import ENDED
+from sagajobs.saga.states import ENDED, StepState
 from sagajobs.saga.store import Store
 
 ROWS = 50
@@ -25,6 +26,13 @@ ROWS = 50
 
 AGES = {"300": "5 minutes", "3600": "1 hour", "86400": "1 day", "604800": "1 week"}
 """Seconds, and how they are called."""
+
+SHOWN_EVENTS = 500
+"""Of one saga's history, the latest: one that has been put off for days has thousands, and a page is made anew every
+four seconds on Flower's own thread."""
+
+SHOWN_BARS = 200
+"""Of one step, the latest: a bar that is narrower than a point tells nothing."""
 
 _COLOURS = {
     SagaState.PENDING: "secondary",
@@ -109,6 +117,8 @@ def one_saga(engine: Engine, given: str) -> dict[str, Any]:
     state = SagaState(document["state"])
     abandoned = state is SagaState.MANUAL_REVIEW_REQUIRED and document["ended_at"] is not None
     drawing = draw(document["events"], [step["name"] for step in document["steps"]], document["seconds"])
+    scale = Scale(drawing)
+    retried = {review["step"] for review in document["reviews"] if review["resolution"] == Remedy.RETRY}
     return {
         "saga": {
             **document,
@@ -117,17 +127,21 @@ def one_saga(engine: Engine, given: str) -> dict[str, Any]:
             "colour": "secondary" if abandoned else _COLOURS[state],
             "started": moment(document["created_at"]),
             "took": span(document["seconds"]),
-            "useful": moment(document["useful_until"]),
+            "useful": moment(document["useful_until"]) if document["useful_until"] else "",
             "because": _because(document["error"]),
-            "next_look": span((document["next_at"] - document["now"]).total_seconds()) if document["next_at"] else "-",
+            "next_look": span((document["next_at"] - document["now"]).total_seconds()) if document["next_at"] else "",
         },
-        "lanes": _lanes(drawing),
+        "data": data_of(document),
+        "lanes": _lanes(drawing, scale),
         "spans": span(drawing.seconds),
-        "steps": [_step(step) for step in document["steps"]],
+        "cuts": [{"at": _per_cent(scale.place((one.begins + one.ends) / 2)), "says": _cut(one)} for one in scale.cuts],
+        "shortened": _shortened(scale.cuts),
+        "steps": [_step(step, anew=step["name"] in retried) for step in document["steps"]],
         "events": [
-            {**event, "after": f"+{event['after']:.3f} s", "detail": pairs(event["detail"])}
-            for event in document["events"]
+            {**event, "after": since_start(event["after"]), "detail": pairs(event["detail"])}
+            for event in document["events"][-SHOWN_EVENTS:]
         ],
+        "more_events": max(len(document["events"]) - SHOWN_EVENTS, 0),
         "reviews": [
             {**review, "opened": moment(review["opened_at"]), "closed": moment(review["closed_at"])}
             for review in document["reviews"]
@@ -145,22 +159,27 @@ def _acts(state: SagaState, document: Mapping[str, Any]) -> list[str]:
 
 def _because(error: Mapping[str, Any] | None) -> str:
     if not error:
-        return "-"
+        return ""
     step = error.get("step")
     return (f"{step}: " if step else "") + cause(error)
 
 
-def _step(step: Mapping[str, Any]) -> dict[str, Any]:
+def _step(step: Mapping[str, Any], *, anew: bool) -> dict[str, Any]:
+    counted = {name: str(step[name]) for name in ("attempts", "undo_attempts", "probes")}
+    if anew:
+        # A retry, as a remedy, counts from nothing again: an undo's leaves the attempts as they were.
+        undo = step["state"] in (StepState.UNDOING, StepState.UNDO_FAILED, StepState.UNDONE)
+        counted["undo_attempts" if undo else "attempts"] += " since retry"
     return {
         **step,
+        **counted,
         "took": span(step["seconds"]),
-        "because": cause(step["error"]) if step["error"] else "-",
+        "because": trouble(step),
         "now": doing(step),
     }
 
 
-def _lanes(drawing: Drawing) -> list[dict[str, Any]]:
-    whole = drawing.seconds or 1.0
+def _lanes(drawing: Drawing, scale: Scale) -> list[dict[str, Any]]:
     return [
         {
             "step": lane.step or "the saga",
@@ -168,13 +187,13 @@ def _lanes(drawing: Drawing) -> list[dict[str, Any]]:
                 {
                     "bar": str(one.bar),
                     "outcome": str(one.outcome),
-                    "left": f"{100 * one.begins / whole:.3f}",
-                    "width": f"{100 * one.seconds / whole:.3f}",
+                    "left": _per_cent(scale.place(one.begins)),
+                    "width": _per_cent(scale.place(one.ends) - scale.place(one.begins)),
                     "says": _says(one),
                 }
-                for one in lane.stretches
+                for one in lane.stretches[-SHOWN_BARS:]
             ],
-            "says": "; ".join(map(_says, lane.stretches)) or "nothing yet",
+            "says": "; ".join(map(_says, lane.stretches[-SHOWN_BARS:])) or "nothing yet",
         }
         for lane in drawing.lanes
     ]
@@ -183,31 +202,66 @@ def _lanes(drawing: Drawing) -> list[dict[str, Any]]:
 def _says(one: Stretch) -> str:
     number = f" {one.attempt}" if one.attempt else ""
     came_to = "" if one.outcome is Outcome.OVER else f", {one.outcome}"
-    return f"{one.bar}{number}, {span(one.seconds)} from +{span(one.begins)}{came_to}"
+    return f"{one.bar}{number}, {span(one.seconds)} from {since_start(one.begins)}{came_to}"
 
 
-def queue(engine: Engine) -> dict[str, Any]:
-    """Return what waits for a person, the nearest appointment first."""
-    found = engine.review.cases(ROWS + 1)
+def _cut(one: Cut) -> str:
+    return f"{span(one.seconds)} from {since_start(one.begins)}"
+
+
+def _shortened(cuts: Sequence[Cut]) -> str:
+    """Say what is drawn shortened, empty if nothing is."""
+    if not cuts:
+        return ""
+    if len(cuts) == 1:
+        return f"drawn shortened, as nothing was done: {_cut(cuts[0])}"
+    whole = span(sum(one.seconds for one in cuts))
+    return f"{len(cuts)} stretches in which nothing was done, {whole} in all, are drawn shortened"
+
+
+def _per_cent(place: float) -> str:
+    return f"{100 * place:.3f}"
+
+
+def queue(engine: Engine, arguments: Mapping[str, str]) -> dict[str, Any]:
+    """Return a page of what waits for a person, the nearest appointment first.
+
+    Args:
+        engine: whose cases.
+        arguments: `after`, the number of the case behind which to go on.
+
+    Raises:
+        CaseNotFound, InvalidInput: there is no such case.
+    """
+    after = arguments.get("after", "").strip()
+    if after and not (after.isascii() and after.isdigit()):
+        raise InvalidInput(f"{after!r} is no number of a case")
+    found = engine.review.cases(ROWS + 1, after=int(after) if after else None)
     rows = [
         {
             **case_document(case, private=False),
+            "cause": cause_of(case),
             "age": span(case.age),
-            "needed_in": span(case.urgent_in),
+            "needed": coming(case.urgent_in),
             "urgent": case.urgent_in is not None and case.urgent_in < URGENT_BEFORE,
         }
         for case in found[:ROWS]
     ]
-    return {"rows": rows, "more": len(found) > ROWS}
+    return {"rows": rows, "after": after, "next": found[ROWS - 1].number if len(found) > ROWS else None}
 
 
-def how_all_stands(engine: Engine, *, circuit: Circuit | None, quota: Quota | None, workers: int) -> dict[str, Any]:
-    """Return health, as `desk.health` finds it, with what there is to do; `workers` are those that Flower hears."""
+def how_all_stands(
+    engine: Engine, *, circuit: Circuit | None, quota: Quota | None, workers: int | None
+) -> dict[str, Any]:
+    """Return health, as `desk.health` finds it, with what there is to do; of `workers` see `standing.advice`."""
     with engine.database.reading() as connection:
         found = health(connection, engine, circuit=circuit, quota=quota)
-    oldest = found.oldest
+    oldest = found.backlog.oldest
     return {
         "health": found,
+        "queue": standing.QUEUE,
+        "left_alone": standing.is_left_alone(found) or found.circuit_silent,
+        "quota_short": standing.is_quota_short(found),
         "counts": [(str(state), found.counts.get(state, 0)) for state in SagaState if state not in ENDED],
         "oldest": None if oldest is None else {"id": oldest.id, "name": oldest.name, "age": span(oldest.age)},
         "sweeps": [
@@ -222,7 +276,9 @@ def how_all_stands(engine: Engine, *, circuit: Circuit | None, quota: Quota | No
             }
             for sweep in found.sweeps
         ],
-        "workers": workers,
+        "too_late": standing.too_late(found.backlog),
+        "workers": standing.workers(workers),
+        "nobody_works": not workers,
         "advice": standing.advice(found, workers),
         "circuit": standing.circuit(found),
         "quota": standing.quota(found),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs import root
+from sagajobs.desk.answering import workers_answering
 from sagajobs.desk.readiness import check_tables
 from sagajobs.errors import (
     CaseClosed,
@@ -28,6 +30,10 @@ from sagajobs.flower import acting, looking
 
 LONGEST = 5
 """Seconds that a statement of ours may take: somebody waits for the page."""
+
+PATIENCE = 20.0
+"""Seconds after which somebody is told that there is no answer: a frozen server ends no statement, whatever its limit;
+and what a remedy would do takes some calls to Cal.com."""
 
 _THREADS = 4
 """So many pages are made at once. Threads of our own: a database that hangs must not use up those of Flower's pages."""
@@ -91,15 +97,37 @@ def threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="sagas")
 
 
+async def in_time(
+    request: Request, answers: Callable[[Request], Answer] | None = None, patience: float = PATIENCE
+) -> Answer:
+    """Return what becomes of a request, or that it takes longer than somebody waits."""
+    asked = asyncio.get_running_loop().run_in_executor(threads(), answers or answer, request)
+    asked.add_done_callback(_heard)
+    await asyncio.wait([asked], timeout=patience)
+    if asked.done():
+        return asked.result()
+    asked.cancel()  # if no thread has taken it up yet, it is not done any more
+    line = f"There was no answer within {patience:g} s; see to the server of SAGAJOBS_DATABASE_URL."
+    if request.acts:
+        line += " What you asked for may be done all the same: look at the history before you ask again."
+    return _message(line, HTTPStatus.SERVICE_UNAVAILABLE, request)
+
+
+def _heard(late: asyncio.Future[Answer]) -> None:
+    """Take note of an error that comes too late, or asyncio would log its text."""
+    if not late.cancelled():
+        late.exception()
+
+
 def answer(request: Request) -> Answer:
     """Return what becomes of a request; what went wrong is an answer, too, of one line."""
     try:
         return _answer(request)
     except SagajobsError as error:
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.CONFLICT)
-        return _message(str(error), status)
+        return _message(str(error), status, request)
     except DBAPIError as error:
-        return _message(_said_of(error), HTTPStatus.SERVICE_UNAVAILABLE)
+        return _message(_said_of(error), HTTPStatus.SERVICE_UNAVAILABLE, request)
 
 
 def _answer(request: Request) -> Answer:
@@ -112,8 +140,17 @@ def _answer(request: Request) -> Answer:
         return PAGES[request.page](request)  # the server was restarted since: the pool has noticed now
 
 
-def _message(line: str, status: HTTPStatus) -> Answer:
-    return Answer("message", {"line": line}, status)
+def _message(line: str, status: HTTPStatus, request: Request) -> Answer:
+    return Answer("message", {"line": line, "back": _back(request)}, status)
+
+
+def _back(request: Request) -> tuple[str, str, str] | None:
+    """Return the page that a form was on, or is about: how it is called, its name and argument; None for the list."""
+    if request.page == "settle":
+        return f"Back to case {request.path[0]}", "sagas_case", request.path[0]
+    if request.page == "control":
+        return f"Back to saga {request.path[0]}", "sagas_saga", request.path[0]
+    return None
 
 
 def _said_of(error: DBAPIError) -> str:
@@ -152,14 +189,16 @@ def _saga(request: Request) -> Answer:
 
 
 def _health(request: Request) -> Answer:
+    # Flower that hears none may itself be cut off from the broker, or wait before it connects again.
+    workers = request.workers or workers_answering(root.app)
     return Answer(
         "health",
-        looking.how_all_stands(root.engine, circuit=root.circuit(), quota=root.quota(), workers=request.workers),
+        looking.how_all_stands(root.engine, circuit=root.circuit(), quota=root.quota(), workers=workers),
     )
 
 
-def _review(_request: Request) -> Answer:
-    return Answer("review", looking.queue(root.engine))
+def _review(request: Request) -> Answer:
+    return Answer("review", looking.queue(root.engine, request.arguments))
 
 
 def _case(request: Request) -> Answer:
@@ -170,14 +209,14 @@ def _settle(request: Request) -> Answer:
     number, remedy = request.path
     if not request.acts:
         return Answer(see=("sagas_case", number))
-    return Answer(see=("sagas_saga", acting.settle(root.engine, int(number), remedy, request.arguments)))
+    return Answer(see=("sagas_saga", acting.settle(root.engine, int(number), remedy, request.arguments, request.user)))
 
 
 def _control(request: Request) -> Answer:
     saga_id, act = request.path
     if not request.acts:
         return Answer("control", acting.prospect(root.engine, saga_id, act))
-    return Answer(see=("sagas_saga", acting.control(root.engine, saga_id, act, request.arguments)))
+    return Answer(see=("sagas_saga", acting.control(root.engine, saga_id, act, request.arguments, request.user)))
 
 
 PAGES: Mapping[str, Callable[[Request], Answer]] = {

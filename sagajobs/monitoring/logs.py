@@ -19,6 +19,9 @@ _QUOTING = {
     "kombu": logging.INFO,
 }
 
+_DASHES = 3
+"""In a `traceparent`: version, trace, span, flags."""
+
 _where: ContextVar[tuple[str, ...]] = ContextVar("where", default=())
 
 
@@ -47,6 +50,9 @@ def place(logger: logging.Logger) -> None:
 
 def _place(record: logging.LogRecord) -> bool:
     parts = _where.get()
+    told = getattr(record, "trace", None)  # a `traceparent`, of a line of the channel `saga`
+    if isinstance(told, str) and told.count("-") == _DASHES and not any(part.startswith("trace=") for part in parts):
+        parts = (*parts, f"trace={told.split('-')[1]}")
     record.where = f" [{' '.join(parts)}]" if parts else ""
     return True
 

@@ -1,7 +1,8 @@
 """What makes a process watched: log lines that say which saga they are of, Sentry, OpenTelemetry.
 
-Workers and beat are our own programs: they report to Sentry and send spans by themselves. An application that only
-starts sagas imports the same Celery app; it keeps its own Sentry, and its sagas' traces begin in its own spans.
+Workers, beat and the receiver of webhooks are our own programs: they report to Sentry and send spans by themselves. An
+application that only starts sagas imports the same Celery app; it keeps its own Sentry, and its sagas' traces begin in
+its own spans.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from sagajobs.runtime.settings import Settings
 from sagajobs.saga.watching import Watchers
 
 
-def watch(app: Celery, watchers: Watchers, settings: Callable[[], Settings]) -> None:
+def watch(app: Celery, watchers: Watchers, settings: Callable[[], Settings]) -> Callable[[], None]:
     """Have this process's work on sagas watched, and more of it should it become a worker or beat of `app`.
+
+    Returns what another program of our own calls to be watched as those are.
 
     Args:
         app: the Celery app; another one's worker in this process is left alone.
@@ -53,6 +56,7 @@ def watch(app: Celery, watchers: Watchers, settings: Callable[[], Settings]) -> 
     signals.beat_init.connect(beat_begins, weak=False)
     signals.after_setup_logger.connect(_place, weak=False)
     signals.after_setup_task_logger.connect(_place, weak=False)
+    return begin
 
 
 def _place(logger: logging.Logger, **_others: Any) -> None:
@@ -70,6 +74,6 @@ def _begin_program(watchers: Watchers, settings: Settings) -> None:
         provider = tracing.begin()
 
         def flush(**_others: Any) -> None:
-            provider.force_flush()
+            tracing.flush(provider)
 
         signals.worker_process_shutdown.connect(flush, weak=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from sentry_sdk._types import Breadcrumb, BreadcrumbHint, Event, Hint, LogLevelStr, MonitorConfig
 
 WITHHELD = "(its message is withheld: it may quote a customer)"
+
+MINUTE = 60.0
+"""Seconds of the shortest interval that Sentry's monitors know."""
 
 MARGIN = 3
 """Minutes that a sweep may be late before Sentry takes it for missed: a deployment, a busy worker."""
@@ -56,7 +60,6 @@ def begin(dsn: str) -> Watcher:
     sentry_sdk.init(
         dsn=dsn,
         release=None,
-        send_default_pii=False,
         include_local_variables=False,
         max_request_body_size="never",
         before_send=_cleaned,
@@ -72,6 +75,9 @@ def begin(dsn: str) -> Watcher:
 
 class Sentry(Watcher):
     """Tells Sentry of mistakes in an author's code, and of sweeps."""
+
+    def __init__(self) -> None:
+        self._broken: dict[str, tuple[float, float]] = {}
 
     @contextmanager
     def doing(self, doing: Doing) -> Iterator[None]:
@@ -89,27 +95,42 @@ class Sentry(Watcher):
 
     def swept(self, sweep: Sweep, noted: Noted) -> None:
         """Check in once a minute: Sentry's monitors know no shorter interval."""
+        self._broken.pop(sweep.name, None)
         if noted.first:
             _check_in(sweep, MonitorStatus.OK, noted.seconds)
 
     def broke_off(self, sweep: Sweep, error: Exception) -> None:
-        """Check in at once: this one did not come to its end."""
+        """Check in at once; of a sweep that comes more often, once it has broken off for a minute, and each minute.
+
+        Of one that comes each second there are `FAILURES` before anything can have been restarted. That it has been
+        well in between this process need not know: another one may have done it.
+        """
         del error
-        _check_in(sweep, MonitorStatus.ERROR, None)
+        now = time.monotonic()
+        since, last = self._broken.get(sweep.name, (now, now))
+        if now - last > MARGIN * MINUTE:
+            since = now
+        told = sweep.every >= MINUTE or now - since >= MINUTE
+        self._broken[sweep.name] = (now if told else since, now)
+        if told:
+            _check_in(sweep, MonitorStatus.ERROR, None)
+
+
+def monitor_of(sweep: Sweep) -> str:
+    """Return the slug of a sweep's cron monitor."""
+    return f"sagajobs-{sweep.name.replace('_', '-')}"
 
 
 def _check_in(sweep: Sweep, status: str, seconds: float | None) -> None:
-    every = max(1, math.ceil(sweep.every / 60))
+    every = max(1, math.ceil(sweep.every / MINUTE))
     config: MonitorConfig = {
         "schedule": {"type": "interval", "value": every, "unit": "minute"},
         "checkin_margin": MARGIN,
-        "max_runtime": math.ceil(LONGEST / 60),
+        "max_runtime": math.ceil(LONGEST / MINUTE),
         "failure_issue_threshold": FAILURES,
         "recovery_threshold": 1,
     }
-    capture_checkin(
-        monitor_slug=f"sagajobs-{sweep.name.replace('_', '-')}", status=status, duration=seconds, monitor_config=config
-    )
+    capture_checkin(monitor_slug=monitor_of(sweep), status=status, duration=seconds, monitor_config=config)
 
 
 def _tags(**tags: str | int | None) -> dict[str, str]:
@@ -129,9 +150,15 @@ def _cleaned(event: Event, hint: Hint) -> Event:
     if record.name == _CHANNEL:
         return _told(event, record)
     if not _ours(record.name):
-        # What a library put into its line is not known: its wording alone tells what happened.
-        event["logentry"] = {"message": record.msg if isinstance(record.msg, str) else WITHHELD, "params": []}
+        event["logentry"] = {"message": _wording(record), "params": []}
     return event
+
+
+def _wording(record: logging.LogRecord) -> str:
+    """Return the wording of somebody else's line without what he has put into it; else only whose line it is."""
+    if isinstance(record.msg, str) and record.args:
+        return record.msg
+    return f"a line of {record.module}.{record.funcName} {WITHHELD}"  # it may have been put together before
 
 
 def _told(event: Event, record: logging.LogRecord) -> Event:

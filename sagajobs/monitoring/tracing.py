@@ -10,6 +10,7 @@ Spans carry ids, names, numbers and an exception's class, never its message (SPE
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ except ImportError:
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
+
+FLUSH = 2.0
+"""Seconds for which a process that ends waits for the collector: its place in the worker is empty meanwhile."""
 
 _FIELD = "traceparent"
 _propagator = TraceContextTextMapPropagator()
@@ -80,6 +84,14 @@ def begin() -> TracerProvider:
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return provider
+
+
+def flush(provider: TracerProvider, patience: float = FLUSH) -> None:
+    """Send the spans that have not been sent, as far as that is done within so many seconds."""
+    # In a thread that nobody waits for: the SDK knows no limit, and tries a collector that is away for 30 s.
+    flushing = threading.Thread(target=provider.force_flush, daemon=True)
+    flushing.start()
+    flushing.join(patience)
 
 
 def _name(doing: Doing) -> str:

@@ -91,17 +91,22 @@ class Death:
         name: the child's name.
         pid: its process id.
         returncode: exit status; negative: the signal that killed it.
-        restarted: whether the supervisor starts it again.
+        successor: the process id of the one that the supervisor has started in its place, None if it has not.
     """
 
     name: str
     pid: int
     returncode: int
-    restarted: bool
+    successor: int | None
+
+    @property
+    def restarted(self) -> bool:
+        """Whether the supervisor has started it again."""
+        return self.successor is not None
 
     def __str__(self) -> str:
         """Say it in one line."""
-        after = "started again" if self.restarted else "not started again"
+        after = f"started again as pid {self.successor}" if self.restarted else "not started again"
         return f"{self.name} (pid {self.pid}) ended with {describe_exit(self.returncode)}: {after}"
 
 
@@ -272,13 +277,14 @@ class Supervisor:
         budget = RestartBudget(program.restarts, program.restart_window)
         self._raise_up(program, budget, answer)
 
-    def _raise_up(self, program: Program, budget: RestartBudget, answer: Future[int] | None) -> None:
+    def _raise_up(self, program: Program, budget: RestartBudget, answer: Future[int] | None) -> int:
         command = Command(program.argv, env=program.env, cwd=program.cwd)
         child = Child(program.name, command, program.log, on_death=self._inbox.put)
         self._tell_undertaker("+", child)
         deadline = time.monotonic() + program.ready_timeout
         self._wards[program.name] = _Ward(program, child, budget, deadline, answer)
         self._look_at_starting()
+        return child.pid
 
     def _look_at_starting(self) -> None:
         for ward in list(self._wards.values()):
@@ -320,16 +326,15 @@ class Supervisor:
         if ward.waiter is not None:
             self._report(ward, self._start_failure(child))
             return
-        again = ward.budget.spend() and self._restart(ward)
-        self._announce(Death(child.name, child.pid, child.returncode or 0, again))
+        successor = self._restart(ward) if ward.budget.spend() else None
+        self._announce(Death(child.name, child.pid, child.returncode or 0, successor))
 
-    def _restart(self, ward: _Ward) -> bool:
+    def _restart(self, ward: _Ward) -> int | None:
         try:
-            self._raise_up(ward.program, ward.budget, None)
+            return self._raise_up(ward.program, ward.budget, None)
         except OSError:  # no process or file to be had: it must not end the care for the other children
             _logger.exception("%s cannot be started again", ward.program.name)
-            return False
-        return True
+            return None
 
     @staticmethod
     def _start_failure(child: Child) -> ChildError:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError
@@ -76,6 +77,19 @@ def _login(value: SecretStr) -> SecretStr:
     name, colon, password = value.get_secret_value().partition(":")
     if not (name and colon and password):
         raise ValueError("is no login; write it like NAME:PASSWORD")
+    if not value.get_secret_value().isascii():
+        raise ValueError("has a character beyond ASCII, which Flower cannot compare; use another one")
+    return value
+
+
+def _dsn(value: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        whole = parts.scheme in ("http", "https") and parts.username and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or not parts.path.rpartition("/")[2].isdecimal():
+        raise ValueError("is no DSN; copy it from the project's settings in Sentry, like https://KEY@HOST/PROJECT")
     return value
 
 
@@ -166,7 +180,7 @@ class Settings(BaseSettings):
     saga_enabled: bool = Field(
         default=True, description="off: book directly, without a saga; see sagajobs sagas disable"
     )
-    sentry_dsn: Secret | None = Field(
+    sentry_dsn: Annotated[Secret, AfterValidator(_dsn)] | None = Field(
         default=None, description="Sentry that workers and beat report errors and sweeps to"
     )
     traces: bool = Field(
@@ -175,7 +189,7 @@ class Settings(BaseSettings):
     )
     flower_login: Annotated[Secret, AfterValidator(_login)] | None = Field(
         default=None,
-        description="NAME:PASSWORD that Flower asks for, configured by deploy/flowerconfig.py",
+        description="NAME:PASSWORD that Flower asks for; without a login it lets nobody in but this machine",
     )
     stall_after: Seconds = Field(
         default=15.0, description="seconds that a saga may stand still before the sweep looks at it"

@@ -145,11 +145,8 @@ class Act:
         if saga_to is None:
             saga_to = SagaState.COMPENSATING if undoing else SagaState.RUNNING
         attempt = changes.get("undo_attempts") or changes.get("attempts") or row.attempts
-        events = [Event(event=event, step=self.step.name, attempt=attempt, detail=detail)]
+        said = Event(event=event, step=self.step.name, attempt=attempt, detail=detail)
         ending = SagaState.COMPLETED if over and not following else saga_to
-        if ending in _ENDINGS and ending is not saga.state:
-            reason = {"reason": review.reason} if review else None
-            events.append(Event(event=_ENDINGS[ending], detail=reason, only_if=ending))
         store = Store(connection)
         written = store.write(
             self.saga_id,
@@ -163,7 +160,7 @@ class Act:
                 next_open=following,
                 joins=len(saga.in_stage(row.stage)) > 1,
                 next_in=self.executor.stall_after if next_in is None else next_in,
-                events=events,
+                events=[said, *_ending(saga, ending, review)],
                 owner=self.executor.owner,
                 review=review,
                 **changes,
@@ -173,10 +170,8 @@ class Act:
         if to is StepState.WAITING:
             self._let_go(connection)
         self._asks = review is not None
-        # Paused in the same moment, it comes to that when it is resumed, and the case is open already.
-        if review is not None and written.saga_state in (SagaState.MANUAL_REVIEW_REQUIRED, SagaState.PAUSED):
-            restored = self.kind.restore(self.saga_id, saga.input, saga.results)
-            note(self.database, connection, self.saga_id, restored.note_review)
+        if self._asks:
+            self._note_review(connection, saga, written)
         return written
 
     @property
@@ -191,6 +186,12 @@ class Act:
         """
         if self.lets_go:
             self._successors += release_locks(connection, self.saga_id)
+
+    def _note_review(self, connection: Connection, saga: SagaRecord, written: Written) -> None:
+        # Paused in the same moment, it comes to that when it is resumed, and the case is open already.
+        if written.saga_state in (SagaState.MANUAL_REVIEW_REQUIRED, SagaState.PAUSED):
+            restored = self.kind.restore(self.saga_id, saga.input, saga.results)
+            note(self.database, connection, self.saga_id, restored.note_review)
 
     def _dated(self, record: SagaRecord, review: Review) -> Review:
         """Return the question with the time by which it is urgent; it is asked whatever becomes of that."""
@@ -213,7 +214,8 @@ class Act:
         """Write, under a new fence, that the step is this worker's from now on, as `write` does.
 
         Raises:
-            ClaimLost: likewise, or the saga was paused or turned round since it was looked at: nothing may begin.
+            ClaimLost: somebody else owns the step by now, or the saga was paused or turned round since it was looked
+                at: nothing may begin.
         """
         self._begin_by = time.monotonic() + LEASE_MARGIN
         written = self.write(connection, saga, row, to, event, bump=True, **changes)
@@ -252,6 +254,22 @@ class Act:
         self.commit(connection, event, said_attempt, written)
         return written
 
+    def later(
+        self,
+        connection: Connection,
+        saga: SagaRecord,
+        row: StepRecord,
+        to: StepState,
+        event: Lifecycle,
+        *,
+        delay: float,
+        cause: BaseException | None = None,
+        **changes: Any,
+    ) -> Outcome:
+        """Write one change as `record` does; the step's next act waits so many seconds, and the sweep then hints."""
+        self.record(connection, saga, row, to, event, delay=delay, next_in=delay, **changes)
+        return Outcome(Verdict.LATER, delay, cause)
+
     def committed(self, connection: Connection) -> None:
         """Commit a claim, and give the connection back before the work begins.
 
@@ -285,7 +303,7 @@ class Act:
         # Of a saga that waits for a person already, nobody is called once more because another step came back.
         if written.saga_state in ENDED or (written.saga_state is SagaState.MANUAL_REVIEW_REQUIRED and self._asks):
             asked_about = self.step.name if written.saga_state is SagaState.MANUAL_REVIEW_REQUIRED else None
-            emit(_ENDINGS[written.saga_state], saga=self.kind.name, saga_id=self.saga_id, step=asked_about)
+            self._emit(_ENDINGS[written.saga_state], asked_about)
 
     def went_on(self, saga: SagaRecord, row: StepRecord, written: Written) -> Outcome:
         """Return how the delivery ends after the step was over: the last one of its stage carries the saga on."""
@@ -325,7 +343,18 @@ class Act:
 
     def say(self, event: Lifecycle, attempt: int | None = None) -> None:
         """Write a lifecycle event of this step to the log."""
-        emit(event, saga=self.kind.name, saga_id=self.saga_id, step=self.step.name, attempt=attempt)
+        self._emit(event, self.step.name, attempt)
+
+    def _emit(self, event: Lifecycle, step: str | None, attempt: int | None = None) -> None:
+        emit(event, saga=self.kind.name, saga_id=self.saga_id, step=step, attempt=attempt, trace=self._trace)
+
+
+def _ending(saga: SagaRecord, ending: SagaState, review: Review | None) -> list[Event]:
+    """Return what the history says besides, should the saga come to rest in this state by the write."""
+    if ending not in _ENDINGS or ending is saga.state:
+        return []
+    reason = {"reason": review.reason} if review else None
+    return [Event(event=_ENDINGS[ending], detail=reason, only_if=ending)]
 
 
 def claimed(row: StepRecord, state: StepState, **changes: Any) -> StepRecord:

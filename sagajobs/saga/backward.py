@@ -137,7 +137,7 @@ class Backward(Act):
                 row = replace(row, undo_attempts=spent)
                 return self._give_up(connection, record, row, "an undo failed", {"error": described}, cause=error)
             delay = undo.retry.delay(attempt, error)
-            self.record(
+            return self.later(
                 connection,
                 record,
                 row,
@@ -146,11 +146,10 @@ class Backward(Act):
                 undo_attempts=spent,
                 error=described,
                 delay=delay,
-                next_in=delay,
                 detail=self.said_of(described, kind, delay),
                 said_attempt=attempt,
+                cause=error,
             )
-            return Outcome(Verdict.LATER, delay, error)
 
     def _give_up(
         self,

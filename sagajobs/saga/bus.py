@@ -12,28 +12,42 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
-from amqp.exceptions import ChannelError
+from amqp.exceptions import NotFound
 from celery import Celery
-from kombu import Connection, Exchange, Message, Producer, Queue
-from kombu.mixins import ConsumerMixin
+from kombu import Connection, Exchange, Producer, Queue
+from kombu.exceptions import OperationalError
 
 from sagajobs.errors import ConfigurationError
+from sagajobs.saga.follower import CONTENT_TYPE, Follower, Reader
 from sagajobs.saga.outbox import Happening
+from sagajobs.saga.sending import QuickProducer, quick_connection
 
 log = logging.getLogger(__name__)
 
 EXCHANGE = "sagajobs.events"
-CONTENT_TYPE = "application/cloudevents+json"
 
 FULL = 10_000
 """Events that a subscription's queue takes: some 5 MB, and at a hundred sagas a minute a quarter of an hour."""
 
 _NAME = 100
 """Characters of a subscription's name, at most."""
+
+_OTHERS = re.compile(r"[^A-Za-z0-9_-]")
+
+_WORD = 60
+"""Characters of a routing key's first word: RabbitMQ takes 255 bytes in all, and one event that it never takes would
+stop all others."""
+
+_PATTERN = re.compile(r"[^\s.]+(\.[^\s.]+)*")
+
+_LONGEST_PATTERN = 200
+"""Characters, at most: AMQP takes 255 bytes."""
 
 _TRIES = {"max_retries": 1, "interval_start": 0.0, "interval_step": 0.2}
 
@@ -63,7 +77,7 @@ class Bus:
                 for happening in happenings[: self._room(producer)]:
                     producer.publish(
                         json.dumps(document(happening, self._prefix)),
-                        routing_key=f"{happening.saga}.{happening.event}",
+                        routing_key=f"{_word(happening.saga)}.{happening.event}",
                         content_type=CONTENT_TYPE,
                         content_encoding="utf-8",
                         retry=True,
@@ -78,7 +92,7 @@ class Bus:
     @contextmanager
     def _producer(self) -> Iterator[Producer]:
         with self._app().producer_or_acquire() as pooled:
-            yield Producer(pooled.channel, exchange=self._exchange)
+            yield QuickProducer(pooled.channel, exchange=self._exchange)
 
     def _room(self, producer: Producer) -> int:
         """Return how many events every queue has room for; only the sender can tell where the broker sets no limit."""
@@ -96,31 +110,44 @@ class Bus:
         table = getattr(channel, "get_table", None)
         return [] if table is None else list(table(self._exchange.name))
 
+    def _patterns(self, channel: Any, queue: str) -> list[str]:
+        """Return which events a queue gets, where kombu keeps that itself."""
+        return [pattern for pattern, _, bound in self._bindings(channel) if bound == queue]
+
     def _length(self, channel: Any, queue: str) -> int:
         # kombu's own look at whether a queue exists knows no key prefix; to declare one on Redis makes nothing.
         passive = not hasattr(channel, "get_table")
         try:
             return int(channel.queue_declare(queue, passive=passive).message_count)
-        except ChannelError:  # there is no such queue
+        except NotFound:  # there is no such queue
             return 0
 
     # --- subscribing ---
 
-    def queue(self, name: str, pattern: str = "#") -> Queue:
-        """Return a subscription's queue.
+    def queue(self, name: str, pattern: str | None = "#") -> Queue:
+        """Return a subscription's queue, bound to nothing more if the pattern is None.
 
         Raises:
-            ConfigurationError: the name is empty, too long, or has other characters than letters, digits, `-` and `_`.
+            ConfigurationError: the name is empty, too long, or has other characters than letters, digits, `-` and `_`;
+                or nothing can be meant by the pattern.
         """
         if not 0 < len(name) <= _NAME or not name.replace("-", "").replace("_", "").isalnum():
             raise ConfigurationError(
                 f"a subscription's name is 1 to {_NAME} letters, digits, dashes and underscores, not {name!r}"
             )
-        limits = {"x-queue-type": "quorum", "x-max-length": self._full, "x-overflow": "reject-publish"}
+        if pattern is not None:
+            _check(pattern)
+        limits = {
+            "x-queue-type": "quorum",
+            "x-max-length": self._full,
+            "x-overflow": "reject-publish",
+            # Of several followers one takes all, and the others are its reserve: two would overtake each other.
+            "x-single-active-consumer": True,
+        }
         return Queue(
             f"{self._prefix}{EXCHANGE}.{name}",
-            self._exchange,
-            routing_key=pattern,
+            None if pattern is None else self._exchange,
+            routing_key=pattern or "",
             queue_arguments=limits if self._url.startswith("amqp") else None,
         )
 
@@ -128,21 +155,33 @@ class Bus:
         """Make a subscription: from now on its queue keeps events until somebody takes them.
 
         Raises:
-            ConfigurationError: no such name.
+            ConfigurationError: no such name or pattern.
             OperationalError: the broker is away.
         """
         with self._connection() as connection:
             self.queue(name, pattern)(connection.default_channel).declare()
 
-    def unsubscribe(self, name: str) -> int:
-        """End a subscription; returns how many events its queue still had. Likewise raises."""
+    def unsubscribe(self, name: str, *, before: Callable[[int], object] = lambda _left: None) -> int:
+        """End a subscription; returns how many events its queue still had.
+
+        Args:
+            name: of the subscription.
+            before: told that number before anything is gone; what it raises leaves all as it is.
+
+        Raises:
+            ConfigurationError: no such name, or nobody has subscribed by it, as far as the broker tells (Redis).
+            OperationalError: the broker is away.
+        """
         with self._connection() as connection:
             queue = self.queue(name)
             left = self._length(connection.default_channel, queue.name)
             channel: Any = connection.channel()  # RabbitMQ closes one on which it was asked for a queue that is none
-            for pattern, _, bound in self._bindings(channel):
-                if bound == queue.name:  # kombu deletes the bindings that it knows: those it has seen made
-                    channel.queue_bind(bound, self._exchange.name, pattern)
+            patterns = self._patterns(channel, queue.name)
+            if not patterns and hasattr(channel, "get_table"):
+                raise ConfigurationError(f"nobody has subscribed as {name}; `sagajobs events status` lists who has")
+            before(left)
+            for pattern in patterns:  # kombu deletes the bindings that it knows: those it has seen made
+                channel.queue_bind(queue.name, self._exchange.name, pattern)
             channel.queue_delete(queue.name)
         return left
 
@@ -155,42 +194,66 @@ class Bus:
             names = sorted({queue for *_, queue in self._bindings(channel)})
             return {name.removeprefix(f"{self._exchange.name}."): self._length(channel, name) for name in names}
 
-    def follow(self, name: str, handle: Callable[[dict[str, Any]], None], pattern: str = "#") -> Follower:
+    def subscribed(self, name: str) -> bool:
+        """Tell whether there is a subscription of this name; raises as `subscribe`."""
+        with self._connection() as connection:
+            return self._subscribed(connection.default_channel, self.queue(name).name)
+
+    def follow(self, name: str, handle: Callable[[dict[str, Any]], None], pattern: str | None = None) -> Follower:
         """Return who takes a subscription's events; his `run` does not end before he `should_stop`.
 
         Args:
             name: of the subscription, made if there is none.
             handle: called with each event, a CloudEvent as a dictionary. The event is gone from the queue when it has
                 returned; what it raises ends the run, and the event comes again.
-            pattern: which events, by `<saga>.<event>`.
+            pattern: which events, by `<saga>.<event>`, beside those that the subscription keeps; None for no others,
+                and, where there is no subscription yet, for all.
         """
-        return Follower(self._connection(), self.queue(name, pattern), handle)
+        queue: Any = self.queue(name, None)
+        if pattern is None and not self.subscribed(name):
+            pattern = "#"
+        if pattern is not None:
+            self.subscribe(name, pattern)
+        queue.no_declare = True  # once it is gone, kombu would make it anew, bound to nothing
+        kind = Follower if self._url.startswith("amqp") else Reader
+        patient = self._app().connection_for_read()
+        return kind(patient, queue, handle, lambda channel: self._subscribed(channel, queue.name))
 
-    def _connection(self) -> Connection:
-        return self._app().connection_for_read()
+    def _subscribed(self, channel: Any, queue: str) -> bool:
+        if hasattr(channel, "get_table"):
+            return bool(self._patterns(channel, queue))
+        with channel.connection.channel() as own:  # RabbitMQ closes one on which it was asked for a queue that is none
+            try:
+                own.queue_declare(queue, passive=True)
+            except NotFound:
+                return False
+        return True
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with quick_connection(self._app()) as connection:
+            try:
+                yield connection
+            except connection.connection_errors as error:  # each driver has its own, and RabbitMQ's a bare `OSError`
+                raise OperationalError(str(error)) from error
 
     @property
     def _url(self) -> str:
         return str(self._app().conf.broker_url)
 
 
-class Follower(ConsumerMixin):
-    """Takes a subscription's events, one after another; comes back by itself after the broker was away."""
+def _word(saga: str) -> str:
+    """Return a saga's name as a word of a routing key: that of a saga of plain functions may be any text."""
+    return _OTHERS.sub("_", saga)[:_WORD]
 
-    def __init__(self, connection: Connection, queue: Queue, handle: Callable[[dict[str, Any]], None]) -> None:
-        self.connection = connection
-        self._queue = queue
-        self._handle = handle
 
-    def get_consumers(self, consumer: Any, channel: Any) -> list[Any]:
-        """See kombu."""
-        del channel
-        # One at a time: what is not acknowledged comes again, and must not come behind its successors.
-        return [consumer(queues=[self._queue], on_message=self._take, accept=[CONTENT_TYPE], prefetch_count=1)]
-
-    def _take(self, message: Message) -> None:
-        self._handle(json.loads(message.body or ""))
-        message.ack()
+def _check(pattern: str) -> None:
+    words = pattern.split(".")
+    if len(pattern) > _LONGEST_PATTERN or not _PATTERN.fullmatch(pattern) or (len(words) == 1 and pattern != "#"):
+        raise ConfigurationError(
+            f"a pattern is SAGA.EVENT, with * for any of them, or # for all events, in at most {_LONGEST_PATTERN} "
+            f"characters, such as '*.step_failed', not {pattern[:_LONGEST_PATTERN]!r}"
+        )
 
 
 def document(happening: Happening, prefix: str = "") -> dict[str, Any]:
@@ -199,7 +262,7 @@ def document(happening: Happening, prefix: str = "") -> dict[str, Any]:
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": str(happening.number),
-        "source": f"/{prefix}sagajobs/{happening.saga}",
+        "source": f"/{prefix}sagajobs/{quote(happening.saga, safe='')}",
         "type": f"sagajobs.{happening.event}",
         "subject": happening.saga_id,
         "time": happening.at.isoformat(),

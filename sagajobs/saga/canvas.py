@@ -16,9 +16,9 @@ from celery import Celery, chain
 from celery import Task as _Task
 from celery.exceptions import Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import exc
 
-from sagajobs.errors import ConfigurationError, SagaNotFound
+from sagajobs.errors import ConfigurationError, SagaNotFound, StepError, TransientError
 from sagajobs.saga.act import Outcome, Verdict
 from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
@@ -41,6 +41,9 @@ QUEUES = (STEP_QUEUE, COMPENSATE_QUEUE, SWEEP_QUEUE, WOKEN_QUEUE)
 
 So have sagas that were handed a lock: they hold it already, and others wait for them.
 """
+
+_MAY_PASS = (TransientError, exc.OperationalError, exc.InterfaceError)
+"""What breaks a sweep off and is nobody's mistake."""
 
 _QUICKLY = {"max_retries": 2, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
 """How long a publisher tries: not long, as a web request may wait for it and the sweep sends the hint again."""
@@ -229,12 +232,13 @@ def _sweep_body(engine: Engine, sweep: Sweep) -> Callable[..., None]:
 
 def _leave_to_next(sweep: Sweep, error: Exception) -> None:
     """Say that a sweep broke off; what it has done stands, and the next one goes on."""
-    name = type(error).__name__
-    if isinstance(error, DBAPIError):
-        log.warning("sweep %s found no database (%s); the next one tries again", sweep.name, name)
-        return
+    name = type(error.orig if isinstance(error, exc.DBAPIError) else error).__name__
     if isinstance(error, ConfigurationError):
         log.error("sweep %s: %s", sweep.name, error)
+        return
+    if isinstance(error, (exc.DBAPIError, StepError)):  # the database, or whoever is asked outside
+        level = logging.WARNING if isinstance(error, _MAY_PASS) else logging.ERROR
+        log.log(level, "sweep %s broke off (%s); the next one tries again", sweep.name, name)
         return
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s in sweep %s; the next one tries again\n%s", name, sweep.name, frames)
@@ -263,7 +267,7 @@ def _give_back(task: Task, saga_id: str, error: Exception) -> NoReturn:
     if isinstance(error, ConfigurationError):
         log.error("%s: %s", task.name, error)
         raise Retry(f"saga {saga_id}: {name}") from None
-    if isinstance(error, (DBAPIError, SoftTimeLimitExceeded)):
+    if isinstance(error, (exc.DBAPIError, SoftTimeLimitExceeded)):
         log.warning("%s (%s): saga %s is left to the sweep", name, task.name, saga_id)
         raise Retry(f"saga {saga_id}: {name}") from None
     frames = "".join(traceback.format_tb(error.__traceback__))

@@ -29,12 +29,17 @@ _CAUSES = """
         OR strpos(lower(e.error->>'message'), lower(:cause)) > 0
 """
 
+_BEHIND = """
+    SELECT coalesce(a.urgent_at, 'infinity'), a.opened_at, a.id FROM review_cases a WHERE a.id = :after
+"""
+
 _OPEN = text(f"""
     {_CASE} WHERE c.closed_at IS NULL
         AND (CAST(:name AS text) IS NULL OR g.name = :name)
         AND (CAST(:step AS text) IS NULL OR c.step = :step OR regexp_replace(c.step, '\\[[0-9]+\\]$', '') = :step)
         AND c.opened_at <= saga_now() - make_interval(secs => :older_than)
         AND (CAST(:cause AS text) IS NULL OR EXISTS ({_CAUSES}))
+        AND (CAST(:after AS bigint) IS NULL OR (coalesce(c.urgent_at, 'infinity'), c.opened_at, c.id) > ({_BEHIND}))
     ORDER BY c.urgent_at NULLS LAST, c.opened_at, c.id LIMIT :limit
 """)
 """What is open, the nearest appointment first; found by a partial index, however many cases there have been. What
@@ -127,9 +132,22 @@ class Happening:
     detail: Mapping[str, Any] | None = field(repr=False)
 
 
-def open_cases(connection: Connection, limit: int, sieve: Sieve = ALL) -> list[Case]:
-    """Return what waits for a person, the nearest appointment first, so many at most of those that are meant."""
-    return [_read(row) for row in connection.execute(_OPEN, {"limit": limit, **asdict(sieve)}).mappings()]
+def open_cases(connection: Connection, limit: int, sieve: Sieve = ALL, *, after: int | None = None) -> list[Case]:
+    """Return what waits for a person, the nearest appointment first.
+
+    Args:
+        connection: to ask on.
+        limit: so many at most.
+        sieve: those that are meant.
+        after: the number of a case, open or settled by now: those that come behind it.
+
+    Raises:
+        CaseNotFound: no case has the number `after`.
+    """
+    if after is not None:
+        case(connection, after)
+    asked = {"limit": limit, "after": after, **asdict(sieve)}
+    return [_read(row) for row in connection.execute(_OPEN, asked).mappings()]
 
 
 def case(connection: Connection, number: int) -> Case:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, text
 
 from sagajobs.errors import RemedyRefused
+from sagajobs.saga.audit import put_on_record
 from sagajobs.saga.declaration import Step
 from sagajobs.saga.definition import Saga
 from sagajobs.saga.events import Lifecycle, emit
-from sagajobs.saga.operator import carry_on, next_look, signed
+from sagajobs.saga.operator import Signature, carry_on, next_look, signed
 from sagajobs.saga.records import SagaRecord
 from sagajobs.saga.states import UNFINISHED, SagaState, StepState, check_saga
 from sagajobs.saga.store import Store
@@ -68,8 +69,8 @@ def pause(engine: Engine, saga_id: str, *, who: str, why: str) -> SagaState:
     with engine.database.transaction() as connection:
         record, _ = _locked(connection, saga_id)
         check_pause(record)
-        _move(connection, record, SagaState.PAUSED, Lifecycle.SAGA_PAUSED, signature.detail())
-    emit(Lifecycle.SAGA_PAUSED, saga=record.name, saga_id=record.id)
+        _move(connection, record, SagaState.PAUSED, Lifecycle.SAGA_PAUSED, signature)
+    emit(Lifecycle.SAGA_PAUSED, saga=record.name, saga_id=record.id, trace=record.trace)
     return SagaState.PAUSED
 
 
@@ -80,13 +81,13 @@ def resume(engine: Engine, saga_id: str, *, who: str, why: str) -> SagaState:
         record, meant = _locked(connection, saga_id)
         check_resume(record)
         way, said = _BY_WAY_OF.get(meant, (meant, None))
-        _move(connection, record, way, Lifecycle.SAGA_RESUMED, signature.detail(to=meant), next_in=next_look(engine))
+        _move(connection, record, way, Lifecycle.SAGA_RESUMED, signature, meant=meant, next_in=next_look(engine))
         store = Store(connection)
         if said is not None:
             store.turn(record.id, way, meant, said)
-    emit(Lifecycle.SAGA_RESUMED, saga=record.name, saga_id=record.id)
+    emit(Lifecycle.SAGA_RESUMED, saga=record.name, saga_id=record.id, trace=record.trace)
     if said is not None:
-        emit(said, saga=record.name, saga_id=record.id)
+        emit(said, saga=record.name, saga_id=record.id, trace=record.trace)
     engine.executor.tell(store.successors)
     carry_on(engine, record.id)
     return meant
@@ -108,11 +109,11 @@ def cancel(engine: Engine, saga_id: str, *, who: str, why: str) -> SagaState:
             record,
             SagaState.COMPENSATING,
             Lifecycle.SAGA_CANCELLED,
-            signature.detail(),
+            signature,
             next_in=next_look(engine),
             error=cancelled,
         )
-    emit(Lifecycle.SAGA_CANCELLED, saga=record.name, saga_id=record.id)
+    emit(Lifecycle.SAGA_CANCELLED, saga=record.name, saga_id=record.id, trace=record.trace)
     carry_on(engine, record.id)
     return SagaState.COMPENSATING
 
@@ -196,12 +197,14 @@ def _move(
     record: SagaRecord,
     to: SagaState,
     event: Lifecycle,
-    detail: dict[str, Any],
+    by: Signature,
     *,
+    meant: SagaState | None = None,
     next_in: float | None = None,
     error: dict[str, Any] | None = None,
 ) -> None:
     check_saga(record.state, to)
+    more: dict[str, Any] = {"was": record.state} if meant is None else {"was": record.state, "to": meant}
     connection.execute(
         _MOVE,
         {
@@ -209,8 +212,10 @@ def _move(
             "was": record.state,
             "to": to,
             "event": event,
-            "detail": json.dumps({**detail, "was": record.state}),
+            "detail": json.dumps(by.detail(**more)),
             "next_in": next_in,
             "error": None if error is None else json.dumps(error),
         },
     )
+    action = event.replace("_", ".", 1)
+    put_on_record(connection, by, action, entity="saga", saga_id=record.id, saga=record.name, **more)

@@ -104,7 +104,15 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A connection for single reads, without a transaction around them."""
         with self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            # By SQLAlchemy's `isolation_level` each read would send a second statement, which takes the level back
+            # when the connection is; and that one, failing, would take from its caller what he has read.
+            raw: Any = connection.connection.dbapi_connection
+            raw.autocommit = True
+            try:
+                yield connection
+            finally:
+                if not raw.closed:
+                    raw.autocommit = False
 
     @contextmanager
     def session(self, connection: Connection) -> Iterator[Session]:

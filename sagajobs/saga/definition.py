@@ -61,6 +61,8 @@ class Saga(metaclass=_SagaType):
         lock_wait: seconds for which it waits for its `locks`.
         lets_go: it holds them, until its pivot, only while a step is at work, not while one waits for its time; they
             are taken again before the next attempt. For a saga that changes nothing before its pivot.
+        shown: names of fields, wherever they stand in input, results and receipts, whose values are about no person:
+            those values are shown to operators, and of all others the names alone.
         id: of this saga.
         input: what this saga was asked to do.
         results: what the steps done so far returned, by step name.
@@ -75,6 +77,7 @@ class Saga(metaclass=_SagaType):
     services: ClassVar[Any] = None
     lock_wait: ClassVar[float] = LOCK_WAIT
     lets_go: ClassVar[bool] = False
+    shown: ClassVar[frozenset[str]] = frozenset()
 
     id: str
     input: Any

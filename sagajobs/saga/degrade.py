@@ -57,7 +57,7 @@ class Degrade(Act):
                 connection, record, row, unmarked, "it could not even be marked for retry", spent=spent, cause=failure
             )
         delay = self.step.delay(spent)
-        self.record(
+        return self.later(
             connection,
             record,
             row,
@@ -69,11 +69,10 @@ class Degrade(Act):
             absences=0,
             error=error,
             delay=delay,
-            next_in=delay,
             detail=self.said_of(error, error.get("kind", Failure.TRANSIENT), delay),
             said_attempt=spent,
+            cause=cause,
         )
-        return Outcome(Verdict.LATER, delay, cause)
 
     def _give_up(
         self,

@@ -6,12 +6,11 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
@@ -36,6 +35,7 @@ from sagajobs.saga.missing import tables_missing
 from sagajobs.saga.publisher import Publisher
 from sagajobs.saga.records import SagaRecord
 from sagajobs.saga.review import ReviewDesk
+from sagajobs.saga.session import after_commit, checked
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import Store, to_json
 from sagajobs.saga.sweeps.sweep import Sweep
@@ -45,6 +45,10 @@ log = logging.getLogger(__name__)
 
 POLL = 0.05
 """Seconds between two looks at a step that another worker holds, for a caller that waits in process."""
+
+
+LONGEST_KEY = 200
+"""Characters of an idempotency key: a UUID, a header, a URL; longer ones do not fit into the index."""
 
 
 class Engine:
@@ -130,7 +134,7 @@ class Engine:
             self.hint(kind, handle.id)
 
         if session is not None:
-            _check_session(session)
+            session = checked(session)
             try:
                 handle = self._start(kind, request, idempotency_key, session)
             except ProgrammingError as error:
@@ -139,7 +143,7 @@ class Engine:
                     raise
                 raise missing from None
             if handle.created:
-                _after_commit(session, committed)
+                after_commit(session, committed)
             return handle
         with Session(self.database.engine) as own, own.begin():
             handle = self._start(kind, request, idempotency_key, own)
@@ -364,45 +368,8 @@ class Engine:
         raise SagaNotFinished(f"{what} is {record.state}; the workers carry it on", saga_id=record.id)
 
 
-LONGEST_KEY = 200
-"""Characters of an idempotency key: a UUID, a header, a URL; longer ones do not fit into the index."""
-
-
-def _check_key(kind: type[Saga], key: str | None) -> None:
-    if key is not None and (not key.isprintable() or not 0 < len(key) <= LONGEST_KEY):
+def _check_key(kind: type[Saga], key: Any) -> None:
+    if key is None:
+        return
+    if not isinstance(key, str) or not key.isprintable() or not 0 < len(key) <= LONGEST_KEY:
         raise InvalidInput(f"{kind.name}: an idempotency key is 1 to {LONGEST_KEY} printable characters")
-
-
-def _check_session(session: Any) -> None:
-    """Refuse what is no session, or one of another database, before a statement with private values fails in it."""
-    if not hasattr(session, "get_bind"):
-        raise InvalidInput(f"session: a SQLAlchemy Session is wanted, not {type(session).__name__}")
-    if (dialect := session.get_bind().dialect.name) != "postgresql":
-        raise InvalidInput(f"session: it is bound to {dialect}; sagas are recorded in PostgreSQL")
-
-
-_PENDING = "sagajobs.after_commit"
-
-
-def _after_commit(session: Session, action: Callable[[], None]) -> None:
-    """Call `action` once the session's outermost transaction has committed; forget it if that is rolled back."""
-    pending: list[Callable[[], None]] | None = session.info.get(_PENDING)
-    if pending is None:
-        pending = session.info[_PENDING] = []
-        event.listen(session, "after_commit", _committed)
-        event.listen(session, "after_rollback", _rolled_back)
-    pending.append(action)
-
-
-def _committed(session: Session) -> None:
-    if session.in_nested_transaction():
-        return  # a SAVEPOINT was released: the saga is not visible to anybody yet
-    pending, session.info[_PENDING][:] = list(session.info[_PENDING]), []
-    for action in pending:
-        action()
-
-
-def _rolled_back(session: Session) -> None:
-    # A saga whose SAVEPOINT alone was rolled back leaves a hint at nothing behind, which a worker drops.
-    if not session.in_nested_transaction():
-        session.info[_PENDING].clear()

@@ -73,7 +73,15 @@ _SENTENCES = {
 }
 
 
-def emit(event: Lifecycle, *, saga: str, saga_id: str, step: str | None = None, attempt: int | None = None) -> None:
+def emit(
+    event: Lifecycle,
+    *,
+    saga: str,
+    saga_id: str,
+    step: str | None = None,
+    attempt: int | None = None,
+    trace: str | None = None,
+) -> None:
     """Write one lifecycle event to the log channel, after the commit that made it true."""
     level, text = _SENTENCES[event]
     if not log.isEnabledFor(level):
@@ -89,5 +97,5 @@ def emit(event: Lifecycle, *, saga: str, saga_id: str, step: str | None = None, 
         text,
         ", ".join(parts),
         saga_id,
-        extra={"event": str(event), "saga_id": saga_id, "saga": saga, "step": step, "attempt": attempt},
+        extra={"event": str(event), "saga_id": saga_id, "saga": saga, "step": step, "attempt": attempt, "trace": trace},
     )

@@ -28,7 +28,7 @@ DEFAULT_STALL_AFTER = 15.0
 """Seconds without progress after which the sweep re-sends a saga's hint."""
 
 ENOUGH_HINTS = 6
-"""Hints without progress, backing off to some fifteen minutes, after which an error of ours is no passing one."""
+"""Hints without progress, backing off to some eight minutes in all, after which an error of ours is no passing one."""
 
 UNDO_BUDGET = 60.0
 """Seconds after which one delivery of `compensate` begins no further undo and leaves the rest to the next."""
@@ -191,7 +191,7 @@ class Executor:
                 ),
             )
         if turned:
-            emit(Lifecycle.REVIEW_REQUIRED, saga=kind.name, saga_id=saga_id)
+            emit(Lifecycle.REVIEW_REQUIRED, saga=kind.name, saga_id=saga_id, trace=record.trace)
         return turned
 
     def _all_undone(self, kind: type[Saga], record: SagaRecord) -> Outcome:
@@ -200,5 +200,5 @@ class Executor:
             ended = store.turn(record.id, SagaState.COMPENSATING, SagaState.COMPENSATED, Lifecycle.SAGA_COMPENSATED)
         if ended:
             self.tell(store.successors)
-            emit(Lifecycle.SAGA_COMPENSATED, saga=kind.name, saga_id=record.id)
+            emit(Lifecycle.SAGA_COMPENSATED, saga=kind.name, saga_id=record.id, trace=record.trace)
         return Outcome(Verdict.END)

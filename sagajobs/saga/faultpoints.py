@@ -6,7 +6,8 @@ environment or in a message can turn it on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -43,6 +44,16 @@ def install(hook: Hook | None) -> None:
     """Have `hook(point, saga_id, step)` called at every point of this process; None removes it."""
     global _hook  # noqa: PLW0603 - one switch per process is the point
     _hook = hook
+
+
+@contextmanager
+def installed(hook: Hook) -> Iterator[None]:
+    """Have `hook` called as `install` does, while the block runs."""
+    install(hook)
+    try:
+        yield
+    finally:
+        install(None)
 
 
 def reached(point: Point, saga_id: str, step: str) -> None:

@@ -132,7 +132,7 @@ class Forward(Degrade):
         """Make a claimed external step's call, with no transaction open, and record what came of it.
 
         Raises:
-            ClaimLost: likewise, or too much time has passed since the claim.
+            ClaimLost: too much time has passed since the claim, or somebody else owns the step by now.
         """
         self.check_time()
         try:
@@ -199,7 +199,7 @@ class Forward(Degrade):
             if kind is Failure.PERMANENT or spent >= retry.max_attempts:
                 return self.fail(connection, saga, row, described, attempt=attempt, cause=error)
             delay = retry.delay(attempt, error)
-            self.record(
+            return self.later(
                 connection,
                 saga,
                 row,
@@ -208,11 +208,10 @@ class Forward(Degrade):
                 attempts=spent,
                 error=described,
                 delay=delay,
-                next_in=delay,
                 detail=self.said_of(described, kind, delay),
                 said_attempt=attempt,
+                cause=error,
             )
-            return Outcome(Verdict.LATER, delay, error)
 
     def _unknown(
         self,
@@ -226,7 +225,7 @@ class Forward(Degrade):
         """Record that the call may have got through; the first look follows after one interval of the probe."""
         described["refused"] = isinstance(error, AmbiguousRefusal)
         delay = 0.0 if described["refused"] else finder.interval
-        self.record(
+        return self.later(
             connection,
             saga,
             row,
@@ -236,11 +235,10 @@ class Forward(Degrade):
             probes=0,
             absences=0,
             delay=delay,
-            next_in=delay,
             detail={"error": described["class"]},
             said_attempt=row.attempts,
+            cause=error,
         )
-        return Outcome(Verdict.LATER, delay, error)
 
     def fail(
         self,

@@ -13,6 +13,12 @@ _UNDEFINED = ("42P01", "42883")
 _THERE = text("SELECT to_regclass('sagas') IS NOT NULL")
 
 
+def has_tables(engine: Engine) -> bool:
+    """Tell whether a database has our tables."""
+    with engine.connect() as connection:
+        return bool(connection.execute(_THERE).scalar_one())
+
+
 def tables_missing(error: BaseException | None, engine: Engine) -> ConfigurationError | None:
     """Return what to say of a statement's failure if the database has no tables of ours, else None.
 
@@ -22,9 +28,8 @@ def tables_missing(error: BaseException | None, engine: Engine) -> Configuration
     """
     if getattr(error, "pgcode", None) not in _UNDEFINED:
         return None
-    with engine.connect() as connection:
-        if connection.execute(_THERE).scalar_one():
-            return None  # somebody's own table is meant
+    if has_tables(engine):
+        return None  # somebody's own table is meant
     return ConfigurationError("the database has no tables of sagajobs yet; run: sagajobs db upgrade")
 
 

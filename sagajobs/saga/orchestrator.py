@@ -11,6 +11,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,11 +19,13 @@ from sagajobs.errors import AmbiguousError, ClaimLost, SagaCompensationException
 from sagajobs.saga import statements
 from sagajobs.saga.engine import Engine
 from sagajobs.saga.events import Lifecycle, emit
+from sagajobs.saga.faultpoints import Work
 from sagajobs.saga.handle import default_engine
 from sagajobs.saga.policy import Failure, RetryPolicy
 from sagajobs.saga.records import StepRecord
 from sagajobs.saga.states import FORWARD, SagaState, StepState, sources
 from sagajobs.saga.store import Event, Review, StepWrite, Store, describe_error, storable, to_json
+from sagajobs.saga.watching import Doing
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +72,15 @@ class SagaOrchestrator:
         self.operation = operation
         self.id = str(uuid.uuid4())
         engine = engine or default_engine()
-        self._database, self._owner = engine.database, engine.executor.owner
+        self._database, self._owner, self._watchers = engine.database, engine.executor.owner, engine.watchers
+        self._trace: str | None = None
         self._patience = patience
         self._undo_retry = undo_retry
         self._done: list[_Done] = []
         self._stage = 0
         self._failed_step: str | None = None
         self._names: set[str] = set()
-        with self._database.transaction() as connection:
+        with self._watched("start") as self._trace, self._database.transaction() as connection:
             Store(connection).start(
                 saga_id=self.id,
                 name=operation,
@@ -86,7 +90,7 @@ class SagaOrchestrator:
                 input_=dict(context or {}),
                 idempotency_key=None,
                 useful_until=None,
-                trace=None,
+                trace=self._trace,
                 stall_after=patience,
                 steps=(),
             )
@@ -114,7 +118,8 @@ class SagaOrchestrator:
         self._refuse_repetition(name)
         row = self._begin(name)
         try:
-            result = action()
+            with self._watched(Work.STEP, name):
+                result = action()
         except Exception as error:
             self._failed(row, error, turns=True)
             if isinstance(error, AmbiguousError) and compensation is not None:
@@ -158,7 +163,8 @@ class SagaOrchestrator:
         self._refuse_repetition(name)
         row = self._begin(name)
         try:
-            result = action()
+            with self._watched(Work.STEP, name):
+                result = action()
         except Exception as error:  # noqa: BLE001 - recorded, and the saga goes on: that is what optional means
             self._failed(row, error, turns=False)
             if compensation is not None:
@@ -350,7 +356,8 @@ class SagaOrchestrator:
         failure: Exception | None = None
         for attempt in range(1, self._undo_retry.max_attempts + 1):
             try:
-                receipt = _call(compensation, done.result)
+                with self._watched(Work.UNDO, row.name, attempt):
+                    receipt = _call(compensation, done.result)
             except Exception as error:  # noqa: BLE001 - collected: the other undos are tried all the same
                 failure = error
                 if attempt < self._undo_retry.max_attempts:
@@ -376,7 +383,12 @@ class SagaOrchestrator:
         return failure
 
     def _say(self, event: Lifecycle, step: str | None = None) -> None:
-        emit(event, saga=self.operation, saga_id=self.id, step=step)
+        emit(event, saga=self.operation, saga_id=self.id, step=step, trace=self._trace)
+
+    def _watched(self, what: str, step: str | None = None, attempt: int = 1) -> AbstractContextManager[str | None]:
+        return self._watchers.doing(
+            Doing(what=what, saga=self.operation, saga_id=self.id, step=step, attempt=attempt, trace=self._trace)
+        )
 
 
 def _call(compensation: Callable[..., Any], result: Any) -> Any:

@@ -103,10 +103,13 @@ class ReviewDesk:
 
     # --- looking ---
 
-    def cases(self, limit: int = 50, sieve: Sieve = ALL) -> list[Case]:
-        """Return what waits for a person, the nearest appointment first, so many at most of those that are meant."""
+    def cases(self, limit: int = 50, sieve: Sieve = ALL, *, after: int | None = None) -> list[Case]:
+        """Return what waits for a person, the nearest appointment first, so many at most of those that are meant.
+
+        `after` is the number of the case behind which to begin; raises `CaseNotFound` if there is none.
+        """
         with self._database.reading() as connection:
-            return cases.open_cases(connection, limit, sieve)
+            return cases.open_cases(connection, limit, sieve, after=after)
 
     def case(self, number: int) -> Case:
         """Return a case, open or closed; raises `CaseNotFound`."""
@@ -235,7 +238,7 @@ class ReviewDesk:
             if resolution.writes is not None:
                 self._write_locally(connection, opened, resolution.writes, result, receipt)
             settlement.move(resolution, next_in=next_look(self._engine))
-            settlement.close(resolution, signature)
+            settlement.close(resolution, signature, reference)
             if opened.kind is not None and opened.situation.unknown is None and resolution.ask_about is None:
                 shown = partial(opened.restore().note_settled, step=opened.case.step)
                 note(self._database, connection, saga.id, shown)
@@ -245,9 +248,9 @@ class ReviewDesk:
             if resolution.ends:
                 settlement.note(_ENDINGS[resolution.to])
                 successors = release_locks(connection, saga.id)
-        emit(Lifecycle.REVIEW_CLOSED, saga=saga.name, saga_id=saga.id, step=opened.case.step)
+        emit(Lifecycle.REVIEW_CLOSED, saga=saga.name, saga_id=saga.id, step=opened.case.step, trace=saga.trace)
         if resolution.ends:
-            emit(_ENDINGS[resolution.to], saga=saga.name, saga_id=saga.id)
+            emit(_ENDINGS[resolution.to], saga=saga.name, saga_id=saga.id, trace=saga.trace)
         self._engine.executor.tell(successors)
         carry_on(self._engine, saga.id)
         return Settled(number, saga.id, remedy, resolution.to, signature.who)

@@ -240,3 +240,17 @@ outbox = Table(
     timestamp("at", nullable=False),
     Column("trace", Text),
 )
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    timestamp("at", nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("entity", Text, nullable=False),
+    Column("entity_id", BigInteger),
+    Column("saga_id", UUID(as_uuid=False), index=True),
+    Column("detail", JSONB, nullable=False),
+)
+Index("ix_audit_log_entity", audit_log.c.entity, audit_log.c.entity_id)

@@ -160,16 +160,14 @@ class Settle(Forward):
         detail: str = "nothing there",
         **changes: Any,
     ) -> Outcome:
-        self.record(
+        return self.later(
             connection,
             record,
             row,
             row.state,
             Lifecycle.STEP_UNKNOWN,
             delay=delay,
-            next_in=delay,
             detail={"probe": detail, "delay": round(delay, 3)},
             **changes,
             said_attempt=row.attempts,
         )
-        return Outcome(Verdict.LATER, delay)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from sagajobs.errors import ClaimLost
+from sagajobs.saga.audit import put_on_record
 from sagajobs.saga.cases import Case
 from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.operator import Signature
@@ -148,10 +149,26 @@ class Settlement:
         if moved.rowcount != 1:
             raise ClaimLost(f"saga {self._case.saga_id} does not wait for a person any more")
 
-    def close(self, resolution: Resolution, signature: Signature) -> None:
-        """Close the case and, where another step has failed meanwhile, open one about that."""
+    def close(self, resolution: Resolution, signature: Signature, reference: str | None) -> None:
+        """Close the case, put that on record and, where another step has failed meanwhile, open a case about that.
+
+        `reference` is what a person has found outside, if he has.
+        """
         closed = {"case": self._case.number, "who": signature.who, "why": signature.why, "remedy": resolution.remedy}
         self._connection.execute(_CLOSE, closed)
+        put_on_record(
+            self._connection,
+            signature,
+            f"case.{resolution.remedy}",
+            entity="case",
+            entity_id=self._case.number,
+            saga_id=self._case.saga_id,
+            saga=self._case.name,
+            step=self._case.step,
+            was=self._case.was,
+            now=resolution.to,
+            reference=reference,
+        )
         if resolution.ask_about is not None:
             self._connection.execute(_ASK_AGAIN, {"case": self._case.number, "step": resolution.ask_about})
 

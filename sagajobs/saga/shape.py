@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -140,11 +141,15 @@ def define(cls: type[Any], *, locking: bool, lets_go: bool) -> Definition:
     model = getattr(cls, "Input", None)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise DefinitionError(f"{where}: set `Input` to the pydantic model of what the saga is asked to do")
+    # Of a string each part would be found in it, and its value not be masked.
+    if not isinstance(cls.shown, AbstractSet):
+        raise DefinitionError(f"{where}: shown is a set of names, not {type(cls.shown).__name__}")
     steps = tuple(value for base in reversed(cls.__mro__) for value in vars(base).values() if isinstance(value, Step))
     if not steps:
         raise DefinitionError(f"{where}: declare at least one step with @step")
     if len({step.name for step in steps}) != len(steps):
         raise DefinitionError(f"{where}: two steps have one name (one of them inherited); rename one")
+    _check_names(where, cls, steps)
     pivot_passed = False
     stage = -1
     for step in steps:
@@ -159,6 +164,16 @@ def define(cls: type[Any], *, locking: bool, lets_go: bool) -> Definition:
     if lets_go:
         _check_letting_go(where, definition)
     return definition
+
+
+def _check_names(where: str, cls: type[Any], steps: tuple[Step, ...]) -> None:
+    """Refuse a step that would stand in the place of something else, such as the `input` of every saga."""
+    for step in steps:
+        for base in cls.__mro__:
+            annotated = step.name in inspect.get_annotations(base)
+            if annotated or not isinstance(vars(base).get(step.name, step), Step):
+                taken = f"something else of {base.__name__} has it"
+                raise DefinitionError(f"{where}, step {step.name}: choose another name: {taken}")
 
 
 def _check_stages(where: str, definition: Definition, *, locking: bool) -> None:

@@ -80,7 +80,7 @@ def _recover_one(engine: Engine, publisher: Publisher, saga_id: str) -> bool:
             publisher.steps(kind, saga_id, kind.definition.hintable(row["open"] or ()))
         else:
             publisher.compensation(kind, saga_id)
-    emit(Lifecycle.SAGA_HINTED, saga=kind.name, saga_id=saga_id, attempt=row["hints"])
+    emit(Lifecycle.SAGA_HINTED, saga=kind.name, saga_id=saga_id, attempt=row["hints"], trace=row["trace"])
     return True
 
 
@@ -94,5 +94,5 @@ def _to_review(store: Store, row: RowMapping, reason: str) -> bool:
         review=Review(reason=reason, evidence={"stage": row["stage"]}),
     )
     if turned:
-        emit(Lifecycle.REVIEW_REQUIRED, saga=row["name"], saga_id=str(row["id"]))
+        emit(Lifecycle.REVIEW_REQUIRED, saga=row["name"], saga_id=str(row["id"]), trace=row["trace"])
     return turned

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
+from sagajobs.saga.audit import put_on_record
 from sagajobs.saga.database import Database
 from sagajobs.saga.operator import signed
 
@@ -93,6 +94,8 @@ class Switch:
             with self._database.transaction() as connection:
                 written = {"name": self.name, "value": value, "who": by.who, "why": by.why}
                 turned = Turned(*connection.execute(TURN, written).one())
+                action = f"switch.{'on' if value else 'off'}"
+                put_on_record(connection, by, action, entity="switch", switch=self.name)
             self._value, self._read_at = value, time.monotonic()
         log.warning("switch %s turned %s by %s", self.name, "on" if value else "off", by.who)
         return turned

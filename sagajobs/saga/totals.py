@@ -48,8 +48,16 @@ BATCH = 1000
 """Sagas added up in one transaction: some ten lines of history each."""
 
 READ_AT_ONCE = 5_000
-"""Ended sagas, those that have waited longest to be added up, that a reader adds up himself. With no sweep for hours
-there are more; the counters then stand still, as those that come later are left out, and do not fall."""
+"""Ended sagas, those that have waited longest to be added up, that a reader adds up himself. Of more he would leave
+some out, and what he has counted of them while they were under way would be missing: `caught_up` sees to it."""
+
+LEFT = BATCH
+"""Ended sagas that `caught_up` leaves to the reader; so many more as he reads at once may end before he does. What is
+left is read anew each time, so it is little."""
+
+PATIENCE = 0.15
+"""Seconds after which `caught_up` begins no batch any more: somebody waits for the figures, 300 ms at the most. It is
+some thousands of sagas, more than end between two scrapes."""
 
 ORCHESTRATED = "orchestrated"
 """The kind under which all orchestrated sagas are counted: their names are their callers' own, and without end."""
@@ -131,11 +139,14 @@ _MEASURED = f"""
     ), counted AS (
         SELECT saga, measure, label,
             coalesce((SELECT min(b) FROM unnest(CAST(:bounds AS float8[])) b WHERE b >= ms), 'Infinity') AS upto,
-            CAST(sum(n) AS bigint) AS n, coalesce(sum(ms), 0) AS total
+            CAST(sum(n) AS bigint) AS n, coalesce(sum(round(ms * 8) / 8), 0) AS total
         FROM measured GROUP BY 1, 2, 3, 4
     )
 """  # noqa: S608 - no value in it
-"""What the sagas in `chosen` come to, by kind, measure, label and bucket; what is only counted is in the last one."""
+"""What the sagas in `chosen` come to, by kind, measure, label and bucket; what is only counted is in the last one.
+
+Milliseconds are summed in eighths, which are added without rounding: else a sum would depend on the order, and could
+fall by its last digit, which Prometheus takes for a restart and counts all of it once more."""
 
 ADD = text(f"""
     WITH taken AS (
@@ -166,6 +177,12 @@ TOTALS = text(f"""
     ) whole GROUP BY 1, 2, 3, 4
 """)  # noqa: S608 - no value in it
 """All that there ever was. A pending saga has not been through anything yet: a backlog is not read."""
+
+_NO_WAIT_FOR_THE_DISK = text("SET LOCAL synchronous_commit TO off")
+"""Should a crash of the server take a batch that has been added up, it takes all of it: the sagas wait to be added up
+as before, and come to the same. The purge deletes them in a later commit, which does not last without this one."""
+
+_WAITING = text("SELECT count(*) FROM (SELECT FROM saga_uncounted LIMIT :most) u")
 
 
 class Total(NamedTuple):
@@ -204,12 +221,35 @@ def add_up(database: Database, *, batch: int = BATCH, budget: float | None = Non
     total = 0
     while True:
         with database.transaction() as connection:
+            connection.execute(_NO_WAIT_FOR_THE_DISK)
             taken: int = connection.execute(ADD, {"batch": batch, "bounds": list(BOUNDS)}).scalar_one()
         total += taken
         if taken < batch or (budget is not None and time.monotonic() - began > budget):
             return total
 
 
+def caught_up(database: Database, *, patience: float = PATIENCE) -> bool:
+    """Return whether `totals` is whole now; where no sweep has added up for long, add up some of what has ended.
+
+    Args:
+        database: whose sagas.
+        patience: seconds after which no batch is begun any more; one is in any case, so that each call comes further.
+    """
+    until = time.monotonic() + patience
+    while _waiting(database) > LEFT:
+        add_up(database, budget=0.0)
+        if time.monotonic() >= until:
+            return _waiting(database) <= LEFT
+    return True
+
+
+def _waiting(database: Database) -> int:
+    """Return how many ended sagas are to be added up, one more than may be left if it is more."""
+    with database.reading() as connection:
+        waiting: int = connection.execute(_WAITING, {"most": LEFT + 1}).scalar_one()
+    return waiting
+
+
 def totals(connection: Connection) -> list[Total]:
-    """Return all figures, as of now."""
+    """Return all figures, as of now; they are whole after `caught_up`."""
     return [Total(*row) for row in connection.execute(TOTALS, {"bounds": list(BOUNDS)})]

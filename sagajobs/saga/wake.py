@@ -2,8 +2,8 @@
 
 Three things may be lost with it. The steps that it had claimed: their leases end now. The hint that it was about to
 send after its last commit: the sagas that it worked on last are hinted at again. The messages that the broker had given
-it, which Redis gives to nobody else for an hour: they were at the head of the queue, so they are about the sagas that
-have waited longest. Of the last two nobody knows which they were; a hint too many costs one query.
+it, which Redis gives to nobody else for a quarter of an hour: they were at the head of the queue, so they are about the
+sagas that have waited longest. Of the last two nobody knows which they were; a hint too many costs one query.
 
 A call of the dead may still take effect: what it asked for lies with the other side, which does not know that the
 caller is gone. So a look that finds it settles the step at once; one that finds nothing settles nothing before the

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SETTINGS = {
     "SAGAJOBS_STALL_AFTER": "1",
-    "SAGAJOBS_SWEEP_INTERVAL": "0.2",
+    "SAGAJOBS_SWEEP_INTERVAL": "0.5",  # more often, and workers were at little else
     "SAGAJOBS_RECONCILE_INTERVAL": "86400",  # what it says depends on what other tests left at Cal.com
     "SAGAJOBS_CALCOM_CONNECT_TIMEOUT": "0.5",
     "SAGAJOBS_CALCOM_READ_TIMEOUT": "1",

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from functools import cache
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
-from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.orm import Session
 
 from sagajobs.errors import ConfigurationError
-
-_THERE = text("SELECT to_regclass('sagas') IS NOT NULL")
+from sagajobs.saga.missing import has_tables
 
 
 class _Session(Session):
@@ -75,10 +74,9 @@ def _engine(using: str) -> Engine:
     # The transaction, and the connection, are Django's to end.
     for end in ("do_commit", "do_rollback", "do_close"):
         setattr(engine.dialect, end, lambda _connection: None)
-    with engine.connect() as connection:
-        if not connection.execute(_THERE).scalar_one():
-            raise ConfigurationError(
-                f"Django's database {using!r} has no tables of sagajobs; give SAGAJOBS_DATABASE_URL the same database "
-                "and run: sagajobs db upgrade"
-            )
+    if not has_tables(engine):
+        raise ConfigurationError(
+            f"Django's database {using!r} has no tables of sagajobs; give SAGAJOBS_DATABASE_URL the same database "
+            "and run: sagajobs db upgrade"
+        )
     return engine

@@ -30,7 +30,8 @@ def broker() -> redis.Redis:
 def _everything(broker: redis.Redis) -> str:
     """Return every key and value of the broker as text."""
     readers = {
-        b"string": lambda key: [broker.get(key)],
+        b"none": lambda _key: [],  # it was there when keys were listed
+        b"string": lambda key: [broker.get(key) or b""],
         b"list": lambda key: broker.lrange(key, 0, -1),
         b"set": broker.smembers,
         b"hash": lambda key: [part for pair in broker.hgetall(key).items() for part in pair],
@@ -100,18 +101,18 @@ def test_nothing_private_leaves_the_database(broker, workers, booking, simulator
     assert {where: word for where, said in found.items() for word in secrets if word in said} == {}
 
 
-def test_the_broker_is_wiped_in_the_middle_of_a_hundred_sagas(broker, worker, booking, simulator, db):
+def test_the_broker_is_wiped_in_the_middle_of_sixty_sagas(broker, worker, booking, simulator, db):
     handles = []
-    for n in range(100):
+    for n in range(60):
         handles.append(AppointmentCreationSaga.enqueue(booking()))
-        if n in (30, 60, 99):
+        if n in (20, 40, 59):
             wait_for(lambda done=n // 3: _ended(db) >= done)
             broker.flushdb()
     ends = [handle.wait(120) for handle in handles]
-    assert ends == ["completed"] * 100
+    assert ends == ["completed"] * 60
     keys = [booking["metadata"][METADATA_KEY] for booking in simulator.ledger()]
-    assert len(set(keys)) == len(keys) == 100, "none twice"
-    assert db.execute(text("SELECT count(*) FROM appointments WHERE status = 'scheduled'")).scalar_one() == 100
+    assert len(set(keys)) == len(keys) == 60, "none twice"
+    assert db.execute(text("SELECT count(*) FROM appointments WHERE status = 'scheduled'")).scalar_one() == 60
 
 
 def _ended(db) -> int:

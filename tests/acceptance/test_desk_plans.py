@@ -79,7 +79,8 @@ def test_a_list_reads_what_it_shows(filled, arguments):
 def test_so_do_one_saga_the_queue_and_health(filled):
     with asked(filled.database.engine) as statements:
         looking.one_saga(filled, "00000000")
-        looking.queue(filled)
+        first = looking.queue(filled, {})["rows"][0]
+        looking.queue(filled, {"after": str(first["case"])})
         looking.how_all_stands(filled, circuit=None, quota=None, workers=1)
     assert len(statements) > 10
     assert_frugal(filled, statements)

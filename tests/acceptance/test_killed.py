@@ -34,6 +34,7 @@ def _assert_each_once(simulator, db, ids: list[str]) -> None:
     assert {row.calcom_v2_booking_id for row in rows} == {booking["uid"] for booking in simulator.standing()}
 
 
+@pytest.mark.siege
 @pytest.mark.timeout(240)
 def test_killed_at_every_point_of_every_step(workers, booking, simulator, db, app_engine, staff):
     with fleet(workers) as beat:
@@ -44,6 +45,7 @@ def test_killed_at_every_point_of_every_step(workers, booking, simulator, db, ap
     _assert_each_once(simulator, db, doomed.ids)
 
 
+@pytest.mark.siege
 @pytest.mark.timeout(240)
 def test_killed_at_every_point_of_every_undo(workers, booking, simulator, db, app_engine, staff):
     """`assign_staff`, required for these, fails; killed while the booking and the appointment are undone."""

@@ -55,6 +55,7 @@ def test_workers_killed(workers, ready, simulator, app_engine):
         assert_in_step(app_engine, simulator, operation, appointment_id, data)
 
 
+@pytest.mark.siege
 def test_a_storm_of_doubles_beside_the_work(worker, ready, simulator, app_engine):
     """Real messages, each step's many times and all at once, while two workers are at it."""
     started = []

@@ -88,6 +88,7 @@ def assert_all_made(app_engine, simulator, changes: list[tuple]) -> None:
         assert_in_step(app_engine, SimpleNamespace(ledger=lambda: ledger), operation, one.id, data)
 
 
+@pytest.mark.siege
 @pytest.mark.timeout(180)
 def test_hours_cost_nothing_and_the_return_is_no_storm(asked, simulator, app_engine, db, monkeypatch, saga_clock):
     timelapse.shorten(monkeypatch.setattr)

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sagajobs import AppointmentCreationSaga
 from tests.support import timelapse
 
-BOOKINGS = 300
+BOOKINGS = 200
 CALLS = 80
 """Calls that Cal.com takes in its (shortened) minute: fewer than two workers would make."""
 

@@ -31,15 +31,18 @@ def _each_once(simulator, handles) -> bool:
     return keys == sorted(f"{handle.id}/book_calcom" for handle in handles)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(signal.SIGINT, id="restarted", marks=pytest.mark.siege), pytest.param(signal.SIGKILL, id="killed")],
+)
 def test_the_database_goes_away_in_the_middle(worker, booking, simulator, app_engine, how):
     """Its keeper starts it again at once; whatever was open is rolled back, and the sweep brings the hints back."""
     server = _embedded("postgres")
-    handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
+    handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(10)]
     os.kill(server, how)
-    handles += [patiently(lambda: AppointmentCreationSaga.enqueue(booking())) for _ in range(20)]
+    handles += [patiently(lambda: AppointmentCreationSaga.enqueue(booking())) for _ in range(10)]
     ends = [patiently(lambda handle=handle: handle.wait(90)) for handle in handles]
-    assert ends == ["completed"] * 40
+    assert ends == ["completed"] * 20
     started = patiently(lambda: _all_sagas(app_engine))
     assert _each_once(simulator, started)
 
@@ -52,15 +55,18 @@ def _all_sagas(app_engine):
     return handles
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["restarted", "killed"])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(signal.SIGTERM, id="restarted", marks=pytest.mark.siege), pytest.param(signal.SIGKILL, id="killed")],
+)
 def test_the_broker_goes_away_in_the_middle(workers, booking, simulator, how):
     """Celery gets over it, or ends as of an "unrecoverable error" while it acknowledges, and is started again."""
     server = _embedded("redis")
     with fleet(workers, 1, concurrency=2):
-        handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
+        handles = [AppointmentCreationSaga.enqueue(booking()) for _ in range(10)]
         os.kill(server, how)
-        handles += [AppointmentCreationSaga.enqueue(booking()) for _ in range(20)]
-        assert [handle.wait(90) for handle in handles] == ["completed"] * 40
+        handles += [AppointmentCreationSaga.enqueue(booking()) for _ in range(10)]
+        assert [handle.wait(90) for handle in handles] == ["completed"] * 20
     assert _each_once(simulator, handles)
 
 

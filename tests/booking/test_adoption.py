@@ -84,9 +84,8 @@ def test_a_booking_of_another_saga_is_neither_adopted_nor_cancelled(booking, db,
             same = {key: request[key] for key in ("event_type_id", "start")}
             second.append(record(AppointmentCreationSaga, booking(**same, calcom_booking_uid=booked["uid"])))
 
-    faultpoints.install(seen)
-    app_engine.drive(AppointmentCreationSaga, first.id)
-    faultpoints.install(None)
+    with faultpoints.installed(seen):
+        app_engine.drive(AppointmentCreationSaga, first.id)
     app_engine.drive(AppointmentCreationSaga, second[0].id)
     assert (first.status(), second[0].status()) == ("completed", "compensated")
     assert len(simulator.standing()) == 1

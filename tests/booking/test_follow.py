@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from sagajobs import AppointmentFollowSaga, InvalidInput, SagaException
+from sagajobs import AppointmentFollowSaga, InvalidInput, SagaException, SagaHandle
 from sagajobs.booking.appointment import Appointment
 from tests.support.following import audit, later, latest, move
 from tests.support.sagas import record
@@ -136,11 +136,13 @@ def test_a_hint_about_a_booking_of_long_ago_costs_no_patience(booked, simulator,
 
 
 @pytest.mark.parametrize("fault", ["http_503", "drop"])
-def test_cal_com_does_not_answer_for_a_moment(booked, simulator, row, fault):
+def test_cal_com_does_not_answer_for_a_moment(booked, simulator, row, db, fault):
     made = booked()
     simulator.host("cancel", made.calcom_v2_booking_id)
     simulator.fault("get", fault, count=2)
     assert follow(made) == {"changed": True}
+    retries = db.execute(text("SELECT detail FROM saga_events WHERE event = 'step_retry'")).scalars().all()
+    assert [detail["circuit"] for detail in retries] == ["closed", "closed"]
 
 
 def test_cal_com_fails_for_long_and_it_is_given_up_until_another_hint(booked, simulator, row, db):
@@ -184,6 +186,7 @@ def test_a_move_onto_another_appointment_that_stays_is_a_persons_question(booked
     assert row(1).calcom_sync_status == "manual_review_required"
     assert row(1).calcom_v2_booking_id == first.calcom_v2_booking_id
     case = db.execute(text("SELECT * FROM review_cases")).one()
+    assert SagaHandle(str(case.saga_id)).public_status() == "needs us"
     said = case.evidence["error"]["message"]
     assert f"appointment 1 was moved at Cal.com to {moved.isoformat()}" in said
     assert f"has appointment {second.id} in our books" in said

@@ -12,8 +12,8 @@ from sagajobs import AppointmentCreationSaga
 from sagajobs.booking.direct import book_directly
 from sagajobs.booking.outside import METADATA_KEY
 from sagajobs.booking.reconcile import AHEAD, BEHIND, WINDOW, Reconciliation, Window, reconciling
-from sagajobs.calcom.errors import BadCredentials
-from sagajobs.errors import StepError
+from sagajobs.calcom.errors import BadCredentials, CalcomUnavailable
+from sagajobs.errors import StepError, TransientError
 from sagajobs.root import calcom
 from sagajobs.saga.sweeps import Sweep, run
 from tests.support.following import hints, said
@@ -215,12 +215,13 @@ def test_an_appointment_whose_booking_cal_com_does_not_know(booked, reconcile, a
     assert made.calcom_v2_booking_id not in caplog.text
 
 
-def test_a_list_that_makes_no_sense_is_no_list(booked, reconcile, app_engine, db, simulator):
+def test_a_list_that_makes_no_sense_is_no_list(booked, reconcile, app_engine, count, simulator):
     made = booked()
     simulator.fault("list", "malformed", count=1)
     sweep = Sweep(name="reconcile", body=reconciling(calcom), every=1, what="differences")
-    assert run(app_engine, sweep).found == 0
-    assert db.execute(text("SELECT cursor FROM sweeps")).scalar_one() is None, "the same day again"
+    with pytest.raises(CalcomUnavailable):
+        run(app_engine, sweep)
+    assert count("sweeps") == 0, "the same day again"
     assert reconcile(made) == 0
 
 
@@ -255,27 +256,30 @@ def test_a_round_that_was_broken_off_long_ago_begins_at_the_present():
     assert Window.after({"first": (NOW - timedelta(days=9)).isoformat()}, NOW).first == NOW - BEHIND
 
 
-def test_each_run_moves_on_by_a_day_and_one_without_cal_com_does_not(app_engine, db, simulator):
+def test_each_run_moves_on_by_a_day_and_one_without_cal_com_is_none(app_engine, db, simulator):
     sweep = Sweep(name="reconcile", body=reconciling(calcom), every=1, what="differences")
 
-    def cursor():
-        return db.execute(text("SELECT cursor->>'first' FROM sweeps")).scalar()
+    def noted():
+        return db.execute(text("SELECT cursor->>'first', ran_at FROM sweeps")).one()
 
     run(app_engine, sweep)
-    first = datetime.fromisoformat(cursor())
+    first = datetime.fromisoformat(noted()[0])
     run(app_engine, sweep)
-    assert datetime.fromisoformat(cursor()) == first + WINDOW
+    second = noted()
+    assert datetime.fromisoformat(second[0]) == first + WINDOW
     for kind in ("http_503", "rate_limit"):
         simulator.fault("list", kind, count=1)
-        run(app_engine, sweep)
-        assert datetime.fromisoformat(cursor()) == first + WINDOW
+        with pytest.raises(TransientError):
+            run(app_engine, sweep)
+        assert noted() == second, "it is late if that goes on"
         simulator.heal()
 
 
-def test_a_wrong_key_is_an_error_and_not_the_end(app_engine, db, caplog):
+def test_with_a_wrong_key_it_has_not_run(app_engine, count):
     class Refused:
         def find_bookings(self, **_filters):
             raise BadCredentials("GET /v2/bookings: 401", status=401)
 
-    run(app_engine, Sweep(name="reconcile", body=reconciling(Refused), every=1, what="differences"))
-    assert [line.levelno for line in caplog.records if "BadCredentials" in line.message] == [logging.ERROR]
+    with pytest.raises(BadCredentials):
+        run(app_engine, Sweep(name="reconcile", body=reconciling(Refused), every=1, what="differences"))
+    assert count("sweeps") == 0

@@ -174,7 +174,7 @@ def test_a_booking_cancelled_by_hand_is_noted_and_the_rest_undone(app_engine, si
     assert calls(said(app_engine, not_cancelled, Remedy.MARK_UNDONE)) == []
     app_engine.review.mark_undone(case.number, **SIGNED)
     assert drive(app_engine, not_cancelled) == "compensated"
-    assert dump(db)["audit_log"][1][0].count("booking_cancelled") == 1
+    assert sum("booking_cancelled" in row for (row,) in dump(db)["audit_log"]) == 1
 
 
 def test_a_booking_made_by_hand_becomes_the_appointments(app_engine, booking, simulator, db, exhausted):
@@ -185,6 +185,8 @@ def test_a_booking_made_by_hand_becomes_the_appointments(app_engine, booking, si
     app_engine.review.mark_done(case.number, reference=made["uid"], **SIGNED)
     assert drive(app_engine, exhausted) == "completed"
     assert exhausted.result().calcom_v2_booking_id == made["uid"]
+    kept = db.execute(text("SELECT detail->>'reference' FROM audit_log WHERE action = 'case.mark_done'"))
+    assert kept.scalars().all() == [made["uid"]]
 
 
 def test_a_booking_that_does_not_fit_is_refused(app_engine, booking, simulator, db, exhausted):

@@ -220,8 +220,8 @@ def test_while_it_moves_it_holds_both_slots_and_then_the_new_one(booked, booking
             faultpoints.install(None)
             refused.extend(book(start) for start in (appointment.starts_at, appointment.starts_at + LATER))
 
-    faultpoints.install(seen)
-    assert sync(appointment, "reschedule", {"start": appointment.starts_at + LATER})["success"]
+    with faultpoints.installed(seen):
+        assert sync(appointment, "reschedule", {"start": appointment.starts_at + LATER})["success"]
     assert refused == ["SlotNotFree", "SlotNotFree"]
     assert book(appointment.starts_at + LATER) == "SlotNotFree"
     assert book(appointment.starts_at) == "scheduled"

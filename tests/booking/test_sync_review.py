@@ -159,5 +159,6 @@ def test_the_row_is_mended_and_the_saga_catches_up(booked, simulator, app_engine
     assert [one.action for one in history] == [
         "appointment.marked_for_retry",
         "appointment.review_required",
+        "case.retry",
         "appointment.cancelled",
     ]

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from sagajobs import AppointmentSyncSaga, RetryPolicy, SagaCompensationException, SagaHandle
-from sagajobs.calcom.operations import CANCEL_BOOKING
 from sagajobs.saga import faultpoints
+from tests.support.circuits import fail
+from tests.support.gated import FAILURES, gate
 from tests.support.refusing import refusing
 from tests.support.syncing import (
     FAULTS,
@@ -53,18 +54,16 @@ def test_cal_com_fails_and_it_is_marked_and_made_up_for(subject, simulator, app_
     assert (retries.detail["circuit"], retries.detail["kind"]) == ("closed", "ambiguous")
 
 
-def test_while_cal_com_is_left_alone_no_attempt_is_spent(booked, simulator, app_engine):
-    from sagajobs.root import circuit
-
+def test_while_cal_com_is_left_alone_no_attempt_is_spent(booked, simulator, app_engine, monkeypatch):
     appointment = booked()
     simulator.fault("any", "http_503", "before", count=1000)
-    while circuit().hold(CANCEL_BOOKING) == 0:
-        circuit().failed(None)
+    circuit, _ = gate(monkeypatch, AppointmentSyncSaga, per_minute=1000)
+    fail(circuit, FAILURES)
     result = sync(appointment, "cancel", patience=0.1)
     assert (result["success"], result["will_retry"]) == (False, True)
     assert SagaHandle(result["saga_id"]).record().steps["call_calcom"].attempts == 0
     simulator.heal()
-    circuit().close()
+    circuit.close()
     assert heal(app_engine, result["saga_id"]).status() == "completed"
     assert SagaHandle(result["saga_id"]).record().steps["call_calcom"].attempts == 1
 
@@ -135,17 +134,15 @@ def test_a_caller_is_told_too_when_the_booking_goes_between_the_two_calls(booked
             faultpoints.install(None)
             simulator.host("cancel", appointment.calcom_v2_booking_id)
 
-    faultpoints.install(host_cancels)
-    result = sync(appointment, "update", BOTH)
+    with faultpoints.installed(host_cancels):
+        result = sync(appointment, "update", BOTH)
     assert (result["success"], result["will_retry"], result["receipt"]["may_stand"]) == (False, False, ["guests"])
 
 
-def test_where_no_call_was_made_nothing_may_stand(booked, simulator, app_engine):
-    from sagajobs.root import circuit
-
+def test_where_no_call_was_made_nothing_may_stand(booked, app_engine, monkeypatch):
     appointment = booked()
-    while circuit().hold(CANCEL_BOOKING) == 0:
-        circuit().failed(None)
+    circuit, _ = gate(monkeypatch, AppointmentSyncSaga, per_minute=1000)
+    fail(circuit, FAILURES)
     handle = SagaHandle(sync(appointment, "update", BOTH, patience=0.1)["saga_id"])
     assert cancelled(app_engine, handle)["may_stand"] == []
 
@@ -225,8 +222,7 @@ def test_a_person_is_asked_even_if_no_table_of_ours_can_show_it(booked, simulato
             faultpoints.install(None)
             refuse(app_engine, "appointments", "UPDATE")
 
-    faultpoints.install(full)
-    with pytest.raises(SagaCompensationException):
+    with faultpoints.installed(full), pytest.raises(SagaCompensationException):
         sync(appointment, "cancel")
     accept(app_engine, "appointments")
     assert only_sync(db).status() == "manual_review_required"

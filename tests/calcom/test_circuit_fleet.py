@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -195,3 +196,20 @@ def test_threads_are_not_sent_one_after_the_other(simulator, circuit):
         list(pool.map(call, range(4)))
 
     assert time.monotonic() - started < 3
+
+
+def test_a_redis_that_hangs_is_away_for_each_thread_that_waits_for_it():
+    """What one thread makes of its time-out must not end the wait of another one in the middle."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:
+        shared = Shared(lambda: f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "key")
+        waiting, accepted = [], []
+
+        def give_up(client):
+            waiting.append(pool.submit(client.ping))
+            accepted.append(silent.accept()[0])
+            raise redis.TimeoutError
+
+        assert shared.ask(give_up, "away") == "away"
+        with pytest.raises(redis.RedisError):
+            waiting[0].result()
+        accepted[0].close()

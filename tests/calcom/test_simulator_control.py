@@ -100,7 +100,7 @@ def test_the_ledger_tells_which_call_did_what(simulator, client, new):
         ("created", made["request_id"]),
         ("cancelled", gone["request_id"]),
     ]
-    assert row["history"][0]["at"] == row["createdAt"]
+    assert [entry["at"] for entry in row["history"]] == [row["createdAt"], row["updatedAt"]]
 
 
 def test_the_record_of_calls_tells_of_faults_but_of_no_queries(simulator, client):

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import termios
-import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ import pytest
 import sqlalchemy
 
 from sagajobs.testing import nursery
+from sagajobs.testing.waiting import wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -86,9 +86,9 @@ class Shell:
         """Run `sagajobs` in a process of its own that has the libraries already; `run` starts the installed program."""
         return self._born("sagajobs.cli:main", "sagajobs", *argv, cwd=cwd)
 
-    def celery(self, *argv: str, cwd: Path | None = None) -> Result:
-        """Run `celery -A sagajobs` likewise."""
-        return self._born("celery.__main__:main", "celery", "-A", "sagajobs", *argv, cwd=cwd)
+    def celery(self, *argv: str, project: str = "sagajobs", cwd: Path | None = None) -> Result:
+        """Run `celery -A PROJECT` likewise."""
+        return self._born("celery.__main__:main", "celery", "-A", project, *argv, cwd=cwd)
 
     def _born(self, program: str, *argv: str, cwd: Path | None, timeout: float = 60) -> Result:
         with tempfile.TemporaryDirectory() as folder:
@@ -145,11 +145,7 @@ def _read(descriptor: int) -> bytes:
 
 def eventually(check: Callable[[], object], what: str, timeout: float = 30) -> object:
     """Wait until `check` returns something true, and return that."""
-    give_up_at = time.monotonic() + timeout
-    while not (found := check()):
-        assert time.monotonic() < give_up_at, f"{what}: not within {timeout:g} s"
-        time.sleep(0.05)
-    return found
+    return wait_for(check, timeout, what)
 
 
 def living_in(home: Path) -> list[str]:

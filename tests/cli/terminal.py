@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pexpect
+import psutil
 from pexpect.fdpexpect import fdspawn
 
 from sagajobs.testing import nursery
+from sagajobs.testing.waiting import wait_for
 
 LINES, COLUMNS = 60, 170
 
@@ -46,7 +48,8 @@ class Terminal(fdspawn):
         self.send(f"{line}\n")
 
     def interrupt(self) -> None:
-        """Press Ctrl-C."""
+        """Press Ctrl-C, once it waits for a key: between its question and that Python would not hear it."""
+        wait_for(lambda: psutil.Process(self.process.pid).status() == psutil.STATUS_SLEEPING)
         self.send("\x03")
 
     def ends(self) -> int:
@@ -64,10 +67,10 @@ class Terminal(fdspawn):
 
 
 @contextmanager
-def at_terminal(*argv: str, **environment: str) -> Iterator[Terminal]:
+def at_terminal(*argv: str, lines: int = LINES, columns: int = COLUMNS, **environment: str) -> Iterator[Terminal]:
     """Type `sagajobs …` at a terminal, on the database of this process; it is gone afterwards."""
     ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     process = nursery.start(
         "tests.cli.terminal:main",

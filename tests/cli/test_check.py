@@ -80,6 +80,7 @@ def test_what_the_code_in_hand_could_not_finish_is_told_with_the_reason_and_what
         assert done.status == 3
         assert re.search(row, done.out, re.MULTILINE)
         assert end in done.out
+        assert "celeryconfig.py" not in done.out
 
     module.write_text(NUMBERED)
     refused = shell.sagajobs("check", "--in-flight", "--json", cwd=folder)
@@ -98,6 +99,7 @@ def test_what_the_code_in_hand_could_not_finish_is_told_with_the_reason_and_what
     elsewhere = shell.sagajobs("check", "--in-flight")
     assert elsewhere.status == 3
     assert "no code here knows this kind of saga" in elsewhere.out
+    assert elsewhere.out.endswith("Type it where their celeryconfig.py is.\n")
 
 
 def test_what_is_to_be_checked_is_said_aloud(shell):

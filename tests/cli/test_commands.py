@@ -7,8 +7,17 @@ import re
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
+import pytest
 import requests
+from celery import Celery
+from sqlalchemy import text
+
+from sagajobs.saga.sweeps import Sweep
+from sagajobs.testing.simulator import Simulator
+from tests.cli.inprocess import sagajobs
+from tests.support.ownredis import OwnRedis
 
 
 def test_version(shell):
@@ -40,8 +49,20 @@ def test_a_server_that_is_not_there_is_one_line(shell, one_line):
 
 
 def test_a_sweep_needs_its_broker(shell, one_line):
-    done = shell.with_env(SAGAJOBS_BROKER_URL="redis://127.0.0.1:9/0").sagajobs("sweep")
-    one_line(done, "SAGAJOBS_BROKER_URL")
+    there = shell.with_env(SAGAJOBS_BROKER_URL="redis://127.0.0.1:9/0")
+    one_line(there.sagajobs("sweep"), "SAGAJOBS_BROKER_URL")
+    assert "the broker does not answer" in there.sagajobs("health").out
+
+
+def test_a_broker_that_goes_away_while_health_asks_is_said_with_all_the_rest(nobody_told, monkeypatch, tmp_path):
+    with OwnRedis(tmp_path) as broker, Celery(broker=broker.url.replace("unix://", "redis+socket://")) as app:
+        app.control.ping(timeout=0.01)  # over a connection that is kept
+        broker.kill()
+        monkeypatch.setattr("sagajobs.cli.application.celery_app", lambda: app)
+        done = sagajobs("health")
+    assert (done.status, done.err) == (0, "")
+    assert "the broker does not answer" in done.out
+    assert re.search("^quota of Cal.com ", done.out, re.MULTILINE)
 
 
 def test_settings_are_listed_without_secrets(shell):
@@ -122,7 +143,7 @@ def test_a_sweep_hints_at_what_stands_still(shell, sql):
     noted = shell.sagajobs("sweep", "--json").json
     assert list(noted) == ["recover"]
     assert noted["recover"]["found"] == 1
-    assert re.search(r"^recover +0 sagas hinted at +\S", shell.sagajobs("sweep").out, re.MULTILINE)
+    assert re.search(r"^recover +sagas hinted at: 0 +\S", shell.sagajobs("sweep").out, re.MULTILINE)
     assert sql("SELECT hints FROM sagas WHERE id = CAST(:id AS uuid)", id=saga_id)[0][0] == 1
     sql("DELETE FROM sagas WHERE id = CAST(:id AS uuid)", id=saga_id)
 
@@ -133,6 +154,39 @@ def test_every_sweep_can_be_run_by_name(shell, sql):
     assert {name for (name,) in sql("SELECT name FROM sweeps")} == set(noted)
     done = shell.sagajobs("sweep", "invariants", "review", "review")
     assert [line.split()[0] for line in done.out.splitlines()] == ["sweep", "invariants", "review"]
+
+
+def test_a_sweep_that_breaks_off_is_said_and_the_others_have_their_turn(shell, one_line):
+    simulator = Simulator(shell.simulator)
+    simulator.fault("list", "http_503", "before", count=1)
+    done = shell.sagajobs("sweep", "reconcile", "invariants", "--json")
+    simulator.heal()
+    simulator.close()
+    assert set(done.json) == {"invariants"}
+    one_line(done, "reconcile broke off: GET /v2/bookings", "503")
+
+
+def test_a_database_that_fails_in_a_sweep_leaves_the_others_their_turn(nobody_told, one_line):
+    gone = text("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    def lose(engine, _cursor):
+        with engine.database.reading() as connection:
+            connection.execute(gone)
+
+    def ask_nonsense(engine, _cursor):
+        with engine.database.reading() as connection:
+            connection.exec_driver_sql("SELECT * FROM there_is_none")
+
+    theirs = [Sweep(name=f"{body.__name__}s", body=body, every=1.0, what="-") for body in (lose, ask_nonsense)]
+    nobody_told.schedule(*theirs)
+    try:
+        done = sagajobs("sweep", "loses", "totals", "ask_nonsenses", "invariants", "--json")
+    finally:
+        for one in theirs:
+            del nobody_told.sweeps[one.name]
+    assert set(done.json) == {"totals", "invariants"}
+    one_line(done, "loses broke off: the database failed: ", "; type it again when it is back; ")
+    one_line(done, "; ask_nonsenses broke off: the database failed: relation ", '"there_is_none" does not exist\n')
 
 
 def test_a_sweep_that_there_is_not_is_a_usage_error(shell):
@@ -180,3 +234,16 @@ def test_a_port_that_is_taken_is_one_line(shell, one_line):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         one_line(shell.sagajobs("simulator", "--port", str(port)), f"cannot listen on 127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_is_as_if_nobody_were_there(shell, closed):
+    done = shell.run("/bin/sh", "-c", f"exec {shell.program} settings {closed}")
+    assert (done.status, done.err) == (0, "")
+
+
+def test_a_full_disk_is_one_line(nobody_told, monkeypatch):
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        monkeypatch.setattr("sagajobs.cli.output.click.echo", lambda line, **_: full.write(line.encode()))
+        done = sagajobs("invariants", "--json")
+    assert (done.status, done.err) == (1, "Error: what was to be shown cannot be written: No space left on device\n")

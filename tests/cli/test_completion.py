@@ -28,7 +28,7 @@ def test_commands_options_and_what_the_database_has_are_completed(nobody_told):
     assert complete(f"sagajobs sagas show {far.saga[:20]}") == [far.saga]
     assert complete("sagajobs sagas show xyz") == []
     assert complete("sagajobs sagas retry ") == [str(near.case), near.saga, str(far.case), far.saga]
-    assert complete(f"sagajobs sagas explain {far.case}")[0] == str(far.case)
+    assert str(far.case) in complete(f"sagajobs sagas explain {far.case}")  # with sagas whose ids begin like that
     assert complete("sagajobs sagas retry --cause ") == ["CalcomUnavailable", "KeyError"]
     assert complete("sagajobs sagas retry --cause key") == ["KeyError"]
     assert complete("sagajobs sagas list --name ") == ["appointment_creation"]

@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+from tests.support.documents import assert_shown, outputs
+
 pytestmark = pytest.mark.demo
 
 
@@ -32,6 +34,7 @@ def test_the_demonstration(shell, make_home, living_in, eventually, one_line):
         "lost": 0,
         "workers_killed": 2,
     }
+    assert_shown(outputs("README.md")[0], err)
     assert re.search(r"^appointment_creation +compensated +SlotTaken +book_calcom +4$", err, re.MULTILINE)
     assert re.search(r"^appointment_creation +compensated +SlotNotFree +create_appointment +4$", err, re.MULTILINE)
     assert re.search(r"^appointment_sync +completed +- +- +8$", err, re.MULTILINE)

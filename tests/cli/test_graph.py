@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -93,6 +94,12 @@ def test_the_picture_has_a_box_for_each_and_none_upon_another():
     assert {box.get("class") for box in boxes} == {"step", "pivot", "optional", "undo", "end"}
     arrows = [one.get("class") for one in root.iter(f"{SVG}path") if not one.get("style")]
     assert (arrows.count(None), arrows.count("back")) == (7, 5)
+
+
+def test_a_long_name_stays_in_its_box():
+    drawn = replace(diagram(Trip.definition), name="n" * 60)
+    (long,) = (one for one in ET.fromstring(svg(drawn)).iter(f"{SVG}text") if one.text == "n" * 60)  # noqa: S314
+    assert float(long.get("textLength")) < 270
 
 
 @pytest.mark.usefixtures("app_engine")

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.cli.inprocess import sagajobs
+
 _BOOK = """
 import json, sys
 from sqlalchemy import text
@@ -98,3 +100,10 @@ def test_who_and_why_of_an_operator_are_kept_as_typed(shell, hostile, sql):
     refused = shell.sagajobs("sagas", "enable", "--who", "a\x1b[2J", "--why", "b\x1b[2J")
     assert refused.status == 1
     assert "\x1b" not in refused.err
+
+
+def test_what_is_no_text_is_refused_before_anything_is_done():
+    for typed in (("sagas", "list", "--name"), ("sagas", "retry", "--why", "x", "--cause"), ("purge", "--older-than")):
+        done = sagajobs(*typed, "\udcff")
+        assert done.status == 2
+        assert done.err.splitlines()[-1] == r"Error: '\udcff' is no text in UTF-8"

@@ -41,6 +41,7 @@ def test_a_dry_run_lists_what_would_be_done_and_does_nothing(cases, db):
     assert "step create_customer: failed → waiting" in plain.out
     assert "saga: manual_review_required → running" in plain.out
     assert plain.out.endswith("2 cases would be settled by retry, 0 not\n")
+    assert plain.err == "the calls that one would lead to: sagajobs explain CASE\n"
     assert "ecret" not in plain.out
     refused = sagajobs("sagas", "skip", "--step", "create_customer", "--dry-run", "--json").json
     assert (refused["would"], len(refused["missed"])) == ([], 3)
@@ -82,6 +83,14 @@ def test_the_options_choose(cases):
     ):
         listed = sagajobs("sagas", "review", "--json", *options).json
         assert {case["case"] for case in listed} == {cases[number].case for number in which}, options
+
+
+def test_a_list_that_is_cut_off_says_so(cases):
+    _, near, other = cases
+    cut = sagajobs("sagas", "review", "--limit", "2")
+    assert [line.split()[0] for line in cut.out.splitlines()[1:]] == [str(other.case), str(near.case)]
+    assert "there are more; these 2 come first: see --limit" in cut.err
+    assert "there are more" not in sagajobs("sagas", "review", "--limit", "3").err
 
 
 def test_what_takes_no_such_remedy_does_not_stop_the_rest(cases, nobody_told, db):

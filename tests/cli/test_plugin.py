@@ -39,6 +39,7 @@ def test_another_project_loads_next_to_nothing_of_ours(shell, others):
         "sagajobs.cli.program",
         "sagajobs.cli.sagas",
         "sagajobs.flower",
+        "sagajobs.flower.door",
         "sagajobs.flower.handlers",
         "sagajobs.flower.install",
         "sagajobs.flower.tab",
@@ -61,15 +62,15 @@ def test_another_project_is_not_broken_by_our_settings(shell, others, make_home)
 
 def test_our_commands_there_are_told_in_one_line_too(shell, others, one_line):
     wrong = shell.with_env(SAGAJOBS_NONSENSE="1")
-    one_line(wrong.run("celery", "-A", "other", "sagas", "list", cwd=others), "SAGAJOBS_NONSENSE")
-    right = shell.run("celery", "-A", "other", "sagas", "list", "--json", cwd=others)
+    one_line(wrong.celery("sagas", "list", project="other", cwd=others), "SAGAJOBS_NONSENSE")
+    right = shell.celery("sagas", "list", "--json", project="other", cwd=others)
     assert right.status == 0
     assert isinstance(right.json, list)
 
 
 def test_a_celeryconfig_of_the_current_folder_counts(shell, tmp_path):
     (tmp_path / "celeryconfig.py").write_text("worker_concurrency = 7\n")
-    done = shell.run("celery", "-A", "sagajobs", "report", cwd=tmp_path)
+    done = shell.celery("report", cwd=tmp_path)
     assert "worker_concurrency: 7" in done.out
 
 
@@ -105,4 +106,4 @@ def test_every_exported_name_is_there(shell):
 @pytest.mark.parametrize("command", ["worker", "beat", "flower"])
 def test_a_wrong_setting_is_one_line_in_celery_too(shell, one_line, command):
     wrong = shell.with_env(SAGAJOBS_DATABASE_URL="mysql://somewhere/else")
-    one_line(wrong.run("celery", "-A", "sagajobs", command), "SAGAJOBS_DATABASE_URL", "mysql")
+    one_line(wrong.celery(command), "SAGAJOBS_DATABASE_URL", "mysql")

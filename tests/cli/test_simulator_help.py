@@ -1,4 +1,4 @@
-"""What `sagajobs simulator --help` says of faults works as it stands."""
+"""What `sagajobs simulator --help` says of faults and hosts works as it stands."""
 
 from __future__ import annotations
 
@@ -18,5 +18,8 @@ def test_the_fault_that_the_help_shows_can_be_set(shell):
     finally:
         requests.delete(faults, timeout=5)
     assert answer["faults"][-1].items() >= {"operation": "create", "kind": "timeout", "when": "after"}.items()
+    act = re.search(r"PORT(/_simulator/host/\w+)", helped)[1]
+    done = requests.post(f"{shell.simulator}{act}", data=re.findall(r"-d '(.*)'", helped)[1], timeout=5)
+    assert (done.status_code, "UID" in done.text) == (404, True), "it is asked for a booking, which there is not"
     kinds = re.search(r"kind +(.*?)when", helped, re.DOTALL)[1]
     assert re.findall(r"\w+", kinds) == answer["rule"]["kind"]["enum"], "the help names every kind there is"

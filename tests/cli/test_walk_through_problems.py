@@ -54,6 +54,8 @@ def test_a_compensation_that_failed(duty, problems):
     assert "1 case waits for a person" in duty.type("sagajobs health").out
     listed = duty.type("sagajobs review").out
     assert "an undo failed" in listed
+    shown = sagajobs("show", handle.id).out
+    assert re.search(r"^book_calcom +undo_failed .* [A-Z]\w+ +-$", shown, re.MULTILINE), "what its undo failed of"
     case = only_case(listed)
     told = duty.type(f"sagajobs explain {case}").out
     assert "POST /v2/bookings/" in told, "what a retry would call"
@@ -88,7 +90,7 @@ def test_attempts_that_are_used_up(duty, problems):
 def test_the_only_worker_is_dead(duty, problems):
     handle = problems.dead_worker()
     found = duty.type("sagajobs health").out
-    assert "no worker answers: start one: `celery -A sagajobs worker`" in found
+    assert "no worker answers\n  → start one: `celery -A sagajobs worker`" in found
     oldest = re.search(r"^oldest +(\S{36}) ", found, re.MULTILINE)[1]
     assert oldest == handle.id
     assert "its worker is gone" in sagajobs("show", oldest).out

@@ -6,13 +6,20 @@ import json
 import re
 
 import pexpect
+import pytest
+from rich.cells import cell_len
 from sqlalchemy import text
 
 from sagajobs.desk.watching import AllEvents
 from tests.cli.inprocess import sagajobs
-from tests.cli.terminal import at_terminal
+from tests.cli.terminal import Terminal, at_terminal
 from tests.support.asked import ask
 
+_STEP = text("""
+    INSERT INTO saga_steps (saga_id, name, position, stage, external, state)
+    VALUES (:id, :name, :n, :n, false, :state)
+""")
+_STATES = {"create_customer": "done", "create_appointment": "done", "book_calcom": "failed", "assign_staff": "waiting"}
 _EVENT = text("INSERT INTO saga_events (saga_id, event) VALUES (:id, :event)")
 
 
@@ -81,9 +88,9 @@ def test_every_change_is_an_object_until_somebody_ends_it(nobody_told):
 def test_a_terminal_shows_what_is_at_work_until_somebody_ends_it(nobody_told):
     asked, gone = ask(nobody_told), _ended(nobody_told, "completed")
     with at_terminal("sagas", "watch", "--interval", "0.1", NO_COLOR="1") as watch:
-        watch.says("┏", gone, asked.saga, "manual_review_required", "Ctrl-C ends this")
+        watch.says("─", gone[:8], asked.saga[:8], "manual_review_required", "Ctrl-C ends this")
         nobody_told.review.retry(asked.case, who="Ann", why="again")
-        watch.says(asked.saga, "running", "Ctrl-C ends this")
+        watch.says(asked.saga[:8], "running", "Ctrl-C ends this")
         watch.interrupt()
         assert watch.ends() == 0
     assert re.search(r"\x1b\[[0-9;]*3[0-7]m", watch.read_so_far) is None, "no colours"
@@ -105,3 +112,51 @@ def test_a_terminal_shows_one_until_it_is_at_rest(nobody_told):
         watch.says("saga_compensated")
         assert watch.ends() == 4
     assert re.search(r"state +compensated\n", watch.text)
+
+
+def test_a_small_terminal_shows_a_line_for_each_saga_and_wraps_none(nobody_told):
+    ids = [_ended(nobody_told, "completed") for _ in range(5)]
+    with at_terminal("sagas", "watch", "--interval", "0.1", lines=6, columns=50) as watch:
+        watch.says("Ctrl-C ends this")
+        watch.interrupt()
+        assert watch.ends() == 0
+    picture = _last_picture(watch, "id")
+    assert [line.split()[0] for line in picture] == ["id", *(one[:8] for one in reversed(ids[2:])), "Ctrl-C"]
+    assert max(map(len, picture)) <= 50
+
+
+def _last_picture(watch: Terminal, first: str) -> list[str]:
+    """Return the lines of what was drawn last, which begins with a word."""
+    lines = [line.rstrip() for line in watch.text.splitlines()]
+    begins = max(number for number, line in enumerate(lines) if line.startswith(f"{first} "))
+    return [line for line in lines[begins:] if line]
+
+
+@pytest.mark.parametrize(
+    ("lines", "columns", "left_out"), [(6, 50, 4), (12, 50, 0), (12, 80, 1), (12, 170, 1), (24, 80, 0)]
+)
+def test_on_a_small_terminal_the_newest_is_what_is_seen_of_one(nobody_told, lines, columns, left_out):
+    saga_id = _ended(nobody_told, "compensated")
+    with nobody_told.database.transaction() as db:
+        for number, (name, state) in enumerate(_STATES.items()):
+            db.execute(_STEP, {"id": saga_id, "name": name, "n": number, "state": state})
+        for event in ("step_completed",) * 12 + ("step_failed", "saga_compensated"):
+            db.execute(_EVENT, {"id": saga_id, "event": event})
+    with at_terminal("sagas", "watch", saga_id[:8], lines=lines, columns=columns) as watch:
+        watch.says("compensated")
+        assert watch.ends() == 4
+    picture = _last_picture(watch, "saga")
+    assert len(picture) < lines
+    assert max(map(cell_len, picture)) <= columns
+    assert picture[-1].endswith("saga_compensated")
+    assert picture[-2].endswith("step_failed")
+    assert picture[0].startswith(f"saga           {saga_id[:30]}")
+    assert picture[2].split() == ["state", "compensated"]
+    shown = [line.split()[0] for line in picture if line.split()[0] in _STATES]
+    assert shown == list(_STATES)[left_out:]
+
+
+def test_an_interval_that_is_no_number_is_refused():
+    done = sagajobs("sagas", "watch", "--interval", "nan")
+    assert done.status == 2
+    assert done.err.splitlines()[-1] == "Error: Invalid value for '--interval': 'nan' is no number of seconds"

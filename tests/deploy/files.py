@@ -17,11 +17,6 @@ UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 OURS = ("migrate", "worker", "beat", "flower", "webhooks", "simulator")
 """Services that run our image."""
 
-_COMMAND = re.compile(
-    r"^(?:docker compose (?:exec|run)(?: --[\w-]+)* \w+ )?((?:sagajobs|celery) [^#\n]+)", re.MULTILINE
-)
-"""A command of ours in a document, within a container or not."""
-
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?P<how>:?[-?])?(?P<other>[^}]*)\}|\$")
 
 
@@ -33,8 +28,9 @@ def interpolated(text: str, environment: Mapping[str, str]) -> str:
             return "$"
         assert found["name"], f"a bare $ at {text[max(found.start() - 20, 0) : found.end() + 20]!r}"
         value = environment.get(found["name"], "")
-        assert value or found["how"] == ":-", f"{found['name']} has no default"
-        return value or found["other"]
+        assert value or found["how"] in {":-", "-"}, f"{found['name']} has no default"
+        given = found["name"] in environment if found["how"] == "-" else value
+        return value if given else found["other"]
 
     return _VARIABLE.sub(put, text)
 
@@ -77,7 +73,7 @@ def exec_start(path: Path) -> list[str]:
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Return each command of ours that is written down anywhere, and where."""
+    """Return each command of ours that is deployed, and where."""
     for name, service in compose()["services"].items():
         if name in OURS:
             yield f"compose: {name}", service["command"]
@@ -87,7 +83,3 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for path in UNITS:
         program, *arguments = exec_start(path)
         yield path.name, [Path(program).name, *arguments]
-    document = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
-    for block in re.findall(r"^```\n(.*?)^```", document, re.MULTILINE | re.DOTALL):
-        for line in _COMMAND.findall(block):
-            yield f"deployment.md: {line.strip()}", shlex.split(line)

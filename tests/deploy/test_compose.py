@@ -15,8 +15,10 @@ import pytest
 import redis
 from jsonschema import Draft202012Validator
 
+from sagajobs.errors import ConfigurationError
 from sagajobs.root import CALL_MARGIN
 from sagajobs.runtime.embedded import redis as embedded
+from sagajobs.runtime.secretfiles import FILE_SUFFIX
 from sagajobs.runtime.servers import resolve
 from sagajobs.runtime.settings import BY_FILE, Settings, variable_of
 from sagajobs.saga.declaration import LEASE_MARGIN
@@ -26,6 +28,7 @@ from tests.deploy.files import COMPOSE, OURS, ROOT, UNITS, compose, example, int
 
 SECRETS = "/run/secrets/"
 SERVICES = compose()["services"]
+BY_FILE_NAMES = {f"{variable_of(name)}{FILE_SUFFIX}" for name in BY_FILE}
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +46,19 @@ def secrets(tmp_path_factory):
 @pytest.fixture
 def load(monkeypatch, secrets):
     """Load the settings as a service would."""
-    for name in [name for name in os.environ if name.startswith("SAGAJOBS_")]:
-        monkeypatch.delenv(name)
 
     def settings(service, **environment):
+        for name in [name for name in os.environ if name.startswith("SAGAJOBS_")]:
+            monkeypatch.delenv(name)
         whole = compose(**environment)
+        if whole["services"][service]["env_file"]:  # the file that it is put in from is handed over as a whole, too
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
         for name, value in whole["services"][service]["environment"].items():
+            if value is None:  # it is passed through, if there is one
+                if name in environment:
+                    monkeypatch.setenv(name, environment[name])
+                continue
             source = value.removeprefix(SECRETS)
             if source == value:
                 monkeypatch.setenv(name, value)
@@ -69,6 +79,7 @@ def test_it_is_what_compose_takes(broker):
 
 def test_the_resolver_leaves_no_variable_without_a_value():
     assert interpolated("${A:-b}$$c${D:-}", {"D": "d"}) == "b$cd"
+    assert interpolated("${A-b}${C-d}${E:-f}", {"C": "", "E": ""}) == "bf"
     for bad in ("${A}", "${A:?say}", "$A"):
         with pytest.raises(AssertionError):
             interpolated(bad, {})
@@ -85,7 +96,7 @@ def test_env_example_has_every_variable_and_its_default():
             assert value in {"", str(settings[name])}, name
         else:
             assert name == "COMPOSE_PROFILES"
-    assert {name for name in told if name.startswith("SAGAJOBS_")} <= set(settings)
+    assert {name for name in told if name.startswith("SAGAJOBS_")} <= {*settings, *BY_FILE_NAMES}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -137,11 +148,53 @@ def test_no_secret_stands_in_it_and_each_is_handed_over_by_file():
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
             if re.search(r"PASS|SECRET|KEY|DSN|LOGIN|_URL", name) and name != "SAGAJOBS_CALCOM_URL":
+                if value is None:  # passed through
+                    assert f"{name}_FILE" in service["environment"], name
+                    continue
+                if value == "":  # kept away, whatever .env says
+                    continue
                 assert name.endswith("_FILE"), name
                 assert value.startswith(SECRETS), name
                 given.add(name)
-    by_file = {f"{variable_of(name)}_FILE" for name in BY_FILE}
-    assert given - {"POSTGRES_PASSWORD_FILE"} == by_file - {"SAGAJOBS_SENTRY_DSN_FILE"}  # that one may be missing
+    assert given - {"POSTGRES_PASSWORD_FILE"} == BY_FILE_NAMES - {"SAGAJOBS_SENTRY_DSN_FILE"}  # that one may be missing
+
+
+BY_ENVIRONMENT = {
+    "database_url": ("worker", "postgresql://u:p@elsewhere/d"),
+    "broker_url": ("beat", "redis://:p@elsewhere/0"),
+    "redis_url": ("migrate", "redis://:p@elsewhere/1"),
+    "calcom_api_key": ("worker", "cal_another"),
+    "calcom_webhook_secret": ("webhooks", "another secret"),
+    "flower_login": ("flower", "me:secret"),
+}
+
+
+def test_each_secret_may_come_by_environment_in_place_of_its_file(load):
+    assert set(BY_ENVIRONMENT) == set(BY_FILE) - {"sentry_dsn"}
+    for name, (service, value) in BY_ENVIRONMENT.items():
+        variable = variable_of(name)
+        settings = load(service, **{variable: value, f"{variable}_FILE": ""})
+        row = next(row for row in settings.describe() if row.variable == variable)
+        assert row.source == "environment", name
+        found = getattr(settings, name)
+        assert (found if isinstance(found, str) else found.get_secret_value()) == value
+        with pytest.raises(ConfigurationError, match=f"{variable}_FILE: is set, and so is {variable}; remove one"):
+            load(service, **{variable: value})
+
+
+def test_what_one_service_is_given_no_other_one_asks_for_or_sees(load):
+    told = {name: value for name, value in example().items() if name.startswith("SAGAJOBS_")}
+    for service in OURS[:-1]:
+        load(service, **told)  # every line of .env.example, those in comments, too
+    theirs = {name: BY_ENVIRONMENT[name] for name in ("calcom_webhook_secret", "flower_login")}
+    by_environment = {variable_of(name): value for name, (_, value) in theirs.items()}
+    by_environment |= {f"{variable}_FILE": "" for variable in by_environment}
+    for service in OURS[:-1]:
+        settings = load(service, **by_environment)
+        for name, (owner, _) in theirs.items():
+            assert (getattr(settings, name) is not None) == (service == owner), (service, name)
+    assert OURS[-1] == "simulator"
+    assert SERVICES["simulator"]["env_file"] == [], "it has no settings"
 
 
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])

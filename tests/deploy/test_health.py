@@ -43,7 +43,10 @@ def test_worker_and_beat(worker, app_engine, monkeypatch):
     away = _run(*SERVICES["worker"]["healthcheck"]["test"][2:])
     assert away.exit_code == 1
     host = re.escape(socket.gethostname())
-    assert re.fullmatch(rf"Error: worker celery@{host} has not answered within 0\.3 s; is it .*\?\n", away.output)
+    told = (
+        rf"Error: worker celery@{host} has not answered within 0\.3 s; is it .*\? Those that answer: {node}; ask .*\n"
+    )
+    assert re.fullmatch(told, away.output)
 
 
 def _probe(service: str, old: int, new: int) -> int:

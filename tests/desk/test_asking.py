@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from sagajobs.booking.facade import SAGA_ENABLED
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.priority import Priority
 from sagajobs.calcom.quota import Quota, QuotaSnapshot
@@ -21,6 +22,7 @@ from sagajobs.flower import looking
 from sagajobs.saga import SagaState
 from sagajobs.saga.store import Store
 from sagajobs.saga.sweeps import run
+from sagajobs.saga.switches import Switch
 from tests.support.creating import saga
 from tests.support.tables import change
 
@@ -112,8 +114,8 @@ def test_health_says_what_is_unfinished_and_what_is_late(db, app_engine, booked)
         change(app_engine, "UPDATE sagas SET next_at = saga_now() - interval '5 min' WHERE id = :id", id=handle)
         found = health(db, app_engine, circuit=circuit(), quota=None)
         assert found.counts == {SagaState.PENDING: 1}
-        assert (found.unfinished, found.due, found.overdue) == (1, 1, 1)
-        assert found.oldest.id == handle
+        assert (found.backlog.unfinished, found.backlog.due, found.backlog.overdue) == (1, 1, 1)
+        assert found.backlog.oldest.id == handle
         assert found.calls == 1, "one step outside is to be done"
         assert (found.quota_kept, found.quota, found.drained_in) == (False, None, None)
         assert {one.rows for one in found.invariants} == {None}, "nobody has looked yet"
@@ -161,5 +163,36 @@ def test_what_redis_would_know_is_not_known_without_it(db, app_engine):
     assert found.drained_in is None
     shown = looking.how_all_stands(app_engine, circuit=circuit, quota=Quota(nowhere, 120, delay=1), workers=1)
     assert (shown["circuit"], shown["quota"], shown["drained"]) == ("not known",) * 3
-    assert shown["health"].unfinished == 0, "the rest is known"
+    assert shown["health"].backlog.unfinished == 0, "the rest is known"
     assert "Redis does not tell of circuit and quota" in [one.wrong for one in shown["advice"]]
+
+
+def test_a_beat_that_is_gone_is_told_before_rare_sweeps_are_late(app_engine, clean):
+    def wrong():
+        shown = looking.how_all_stands(app_engine, circuit=None, quota=None, workers=1)
+        return [one.wrong for one in shown["advice"]]
+
+    for sweep in app_engine.sweeps.values():
+        run(app_engine, sweep)
+    assert wrong() == []
+    change(app_engine, "UPDATE sweeps SET ran_at = ran_at - interval '10 min'")
+    assert not app_engine.sweeps["purge"].every < 600, "this one is not late yet"
+    assert wrong() == ["no sweep comes about"]
+    run(app_engine, app_engine.sweeps["recover"])
+    (line,) = wrong()
+    assert line.startswith("late: the sweeps ")
+    assert "recover" not in line
+
+
+def test_sagas_that_are_turned_off_are_not_forgotten(app_engine, clean):
+    def wrong():
+        return [one.wrong for one in looking.how_all_stands(app_engine, circuit=None, quota=None, workers=1)["advice"]]
+
+    switch = Switch(app_engine.database, SAGA_ENABLED, default=True)
+    try:
+        switch.turn(False, who="tests", why="to see it said")
+        assert any(one.startswith("sagas have been turned off for ") for one in wrong())
+        switch.turn(True, who="tests", why="seen")
+        assert not any("turned off" in one for one in wrong())
+    finally:
+        change(app_engine, "DELETE FROM switches")

@@ -33,10 +33,17 @@ def flower(start_flower) -> Flower:
 class _Text(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.words: list[str] = []
+        self.read = ""
 
     def handle_data(self, data: str) -> None:
-        self.words += data.split()
+        self.read += data
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag != "wbr":  # which is within a word
+            self.read += " "
+
+    def handle_endtag(self, tag: str) -> None:
+        self.read += " "
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +54,7 @@ def text_of() -> Callable[[requests.Response], str]:
         assert response.status_code == HTTPStatus.OK
         parser = _Text()
         parser.feed(response.text.partition("<main")[2])
-        return " ".join(parser.words)
+        return " ".join(parser.read.split())
 
     return text
 

@@ -2,6 +2,13 @@
 
 Each case starts from a system that is well, scrapes it, brings the cause about with the real parts, and scrapes again.
 Prometheus is then shown the first scrape for ten minutes and the second one for as long as the alert's rule asks for.
+
+What is real: the sagas, their failures and waits, the sweeps and their failures, a worker that is killed, Cal.com's
+refusals (its simulator's, to the client with its gate), the databases, brokers and Flowers that are away. What is not:
+time, and the way to the workers. No hour passes here: rows are made as old as they would be after it (`time_passes`, or
+an UPDATE of the one column that tells an age), and nothing else about them is changed. Messages go by a broker of the
+test's own, so that it decides which are lost. Two Flowers are asked where Flower itself is what tells (its workers, no
+database, none at all); all else is scraped here, by what makes a Flower's page.
 """
 
 from __future__ import annotations
@@ -16,11 +23,12 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
-from sagajobs.calcom.circuit import Circuit
-from sagajobs.calcom.errors import CalcomQuotaSpent
-from sagajobs.calcom.operations import ME
-from sagajobs.calcom.priority import Priority
+from sagajobs.calcom.circuit import Circuit, CircuitState
+from sagajobs.calcom.client import CalcomClient
+from sagajobs.calcom.errors import CalcomQuotaSpent, CalcomRateLimited, CalcomUnavailable
+from sagajobs.calcom.gate import Gate
 from sagajobs.calcom.quota import Quota
 from sagajobs.calcom.shared import Shared
 from sagajobs.desk.metrics import exposition, read
@@ -32,7 +40,6 @@ from sagajobs.saga.totals import add_up
 from sagajobs.testing.broker import HandBroker
 from sagajobs.testing.waiting import wait_for
 from tests.support import promtool, wide
-from tests.support.circuits import fail
 from tests.support.flowers import NOWHERE, known_servers, running
 from tests.support.reviewing import in_doubt
 from tests.support.sagas import Scripted, record, register
@@ -53,9 +60,11 @@ ASKED = set(re.findall(r"saga_\w+", RULES.read_text(encoding="utf-8")))
 class Stage:
     """The real parts, and what can be done to them."""
 
-    def __init__(self, app_engine, worker, flower, stray) -> None:
+    def __init__(self, app_engine, simulator, workers, flower, stray) -> None:
         self.engine = app_engine
-        self.worker = worker
+        self.simulator = simulator
+        self._workers = workers
+        self.worker = workers(concurrency=1)
         self.flower = flower
         self.stray = stray
         shared = self.shared()
@@ -63,10 +72,20 @@ class Stage:
         self.quota = Quota(shared, 120, delay=0.5)
         self.broker = HandBroker(app_engine)
 
-    def shared(self, url: str | None = None) -> Shared:
+    def shared(self, key: str = "a key of these tests", *, url: str | None = None) -> Shared:
         from sagajobs.root import servers
 
-        return Shared(lambda: url or servers().redis, "a key of these tests")
+        return Shared(lambda: url or servers().redis, key)
+
+    def calcom(self, *, circuit: Circuit | None = None, quota: Quota | None = None) -> CalcomClient:
+        """Return the client, whose calls pass a circuit breaker and a quota of the test's own."""
+        from sagajobs.root import servers
+
+        return CalcomClient(servers().calcom, servers().calcom_api_key, gate=Gate(circuit=circuit, quota=quota))
+
+    def another_worker(self) -> None:
+        self.worker = self._workers(concurrency=1)
+        wait_for(lambda: self.flower.says("saga_workers 1.0"))
 
     def scrape(self, *, circuit: Circuit | None = None, quota: Quota | None = None) -> str:
         found = read(self.engine, circuit=circuit or self.circuit, quota=quota or self.quota)
@@ -79,7 +98,12 @@ class Stage:
         for _ in range(times):
             self.engine.drive(Scripted, record(Scripted, {"script": script}).id)
 
+    def time_passes(self, seconds: float) -> None:
+        """Let a sweep's last run be as much longer ago."""
+        self.change("UPDATE sweeps SET ran_at = ran_at - make_interval(secs => :seconds)", seconds=seconds)
+
     def is_well_again(self) -> None:
+        """Put all back between two cases, past the engine."""
         add_up(self.engine.database)
         for table in ("review_cases", "saga_locks", "saga_events", "saga_steps", "sagas", "test_world"):
             self.change(f"DELETE FROM {table}")
@@ -124,23 +148,33 @@ def somebody_drops_a_constraint(stage: Stage) -> str:
     return told
 
 
-def the_worker_stops(stage: Stage) -> str:
-    wait_for(lambda: _says(stage.flower, "saga_workers 1.0"))
-    stage.worker("worker-offline")
-    wait_for(lambda: _says(stage.flower, "saga_workers 0.0"))
-    told = _our_own(stage.flower)
-    stage.worker("worker-heartbeat")
+def the_worker_is_killed(stage: Stage) -> str:
+    stage.worker.kill()
+    wait_for(lambda: stage.flower.says("saga_workers 0.0"))
+    told = stage.flower.told_of_sagas()
+    stage.another_worker()
     return told
 
 
 def beat_is_gone(stage: Stage) -> str:
-    stage.change("UPDATE sweeps SET ran_at = ran_at - interval '1 d'")
+    stage.time_passes(24 * 3600)  # and nobody has any sweep done
     return stage.scrape()
 
 
 def one_sweep_fails_each_time(stage: Stage) -> str:
-    stage.change("UPDATE sweeps SET ran_at = ran_at - interval '10 min' WHERE name = 'review'")
-    return stage.scrape()
+    failing = stage.engine.sweeps["reconcile"]
+    stage.change("ALTER TABLE appointments RENAME COLUMN sync_saga_id TO mistaken")
+    try:
+        for _ in range(4):
+            stage.time_passes(failing.every)
+            with pytest.raises(ProgrammingError, match="sync_saga_id"):
+                run(stage.engine, failing)
+            for sweep in stage.engine.sweeps.values():
+                if sweep is not failing:
+                    run(stage.engine, sweep)
+        return stage.scrape()
+    finally:
+        stage.change("ALTER TABLE appointments RENAME COLUMN mistaken TO sync_saga_id")
 
 
 def nobody_sweeps_what_is_due(stage: Stage) -> str:
@@ -159,7 +193,8 @@ def no_worker_hears_the_hints(stage: Stage) -> str:
 
 
 def a_saga_does_not_end(stage: Stage) -> str:
-    record(Scripted, {})
+    handle = record(Scripted, {"script": {"call": ["deferred"]}})
+    stage.engine.drive(Scripted, handle.id, patience=0.0)
     stage.change("UPDATE sagas SET created_at = created_at - interval '2 h'")
     return stage.scrape()
 
@@ -192,25 +227,37 @@ def each_needs_three_attempts(stage: Stage) -> str:
 
 
 def calcom_fails(stage: Stage) -> str:
-    fail(stage.circuit, 3)
+    calcom = stage.calcom(circuit=stage.circuit)
+    stage.simulator.fault("any", "http_503", count=1000)
+    while stage.circuit.state() is CircuitState.CLOSED:
+        with pytest.raises(CalcomUnavailable):
+            calcom.me()
     told = stage.scrape()
+    stage.simulator.heal()
     stage.circuit.close()
     return told
 
 
-def calcom_refuses_the_key(stage: Stage) -> str:
-    blocked = Quota(Shared(stage.shared()._url, "a key that is blocked"), 120, delay=0.5)
-    blocked.block(ME, 60)
-    return stage.scrape(quota=blocked)
+def the_quota_is_set_too_high(stage: Stage) -> str:
+    quota = Quota(stage.shared("a key that is blocked"), 120, delay=0.5)
+    calcom = stage.calcom(quota=quota)
+    stage.simulator.limit(2, window=60)
+    for _ in range(2):
+        calcom.me()
+    with pytest.raises(CalcomRateLimited):
+        calcom.me()
+    stage.simulator.limit(0, window=60)
+    return stage.scrape(quota=quota)
 
 
 def the_quota_is_used_up(stage: Stage) -> str:
-    used = Quota(Shared(stage.shared()._url, "a key that is used up"), 10, delay=0.5)
+    quota = Quota(stage.shared("a key that is used up"), 10, delay=0.5)
+    calcom = stage.calcom(quota=quota)
     for _ in range(8):  # what is not urgent may use 80 % of it
-        used.take(ME, Priority.FAR)
+        calcom.me()
     with pytest.raises(CalcomQuotaSpent):
-        used.take(ME, Priority.FAR)
-    return stage.scrape(quota=used)
+        calcom.me()
+    return stage.scrape(quota=quota)
 
 
 def more_is_booked_than_the_quota_lets_through(stage: Stage) -> str:
@@ -220,12 +267,12 @@ def more_is_booked_than_the_quota_lets_through(stage: Stage) -> str:
 
 
 def the_database_is_away(stage: Stage) -> str:
-    wait_for(lambda: _says(stage.stray, "saga_workers 1.0"))
-    return _our_own(stage.stray)
+    wait_for(lambda: stage.stray.says("saga_workers 1.0"))
+    return stage.stray.told_of_sagas()
 
 
 def redis_is_away(stage: Stage) -> str:
-    away = stage.shared("redis://127.0.0.1:1/0")
+    away = stage.shared(url="redis://127.0.0.1:1/0")
     circuit = Circuit(away, failures=3, reset=600, longest_call=1)
     return stage.scrape(circuit=circuit, quota=Quota(away, 120, delay=0.5))
 
@@ -258,7 +305,7 @@ CASES: dict[Callable[[Stage], str], tuple[int, set[str]]] = {
     a_case_is_about_an_appointment_that_is_near: (2, {"SagaReviewUrgent"}),
     nobody_settles_a_case: (6, {"SagaReviewUnanswered"}),
     somebody_drops_a_constraint: (1, {"SagaInvariantViolated"}),
-    the_worker_stops: (3, {"SagaNoWorker"}),
+    the_worker_is_killed: (3, {"SagaNoWorker"}),
     beat_is_gone: (6, {"SagaSweepsSilent", "SagaSweepLate"}),
     one_sweep_fails_each_time: (6, {"SagaSweepLate"}),
     nobody_sweeps_what_is_due: (3, {"SagaOverdue"}),
@@ -269,7 +316,7 @@ CASES: dict[Callable[[Stage], str], tuple[int, set[str]]] = {
     a_third_is_refused: (6, {"SagaCompensationRateHigh"}),
     each_needs_three_attempts: (6, {"SagaRetryRateHigh"}),
     calcom_fails: (3, {"SagaCircuitOpen"}),
-    calcom_refuses_the_key: (1, {"SagaCalcomBlocked"}),
+    the_quota_is_set_too_high: (1, {"SagaCalcomBlocked"}),
     the_quota_is_used_up: (11, {"SagaQuotaExhausted"}),
     more_is_booked_than_the_quota_lets_through: (6, {"SagaDrainLong"}),
     the_database_is_away: (3, {"SagaDatabaseAway"}),
@@ -280,30 +327,17 @@ CASES: dict[Callable[[Stage], str], tuple[int, set[str]]] = {
 """Each cause, the minutes after which somebody must have been called, and by which alerts: by these and no others."""
 
 
-def _our_own(flower) -> str:
-    """Return what is told of sagas, without what Flower tells of itself: it goes up and down as it likes."""
-    told = flower.get("/metrics").text
-    return "".join(line + "\n" for line in told.splitlines() if line.startswith("saga_"))
-
-
-def _says(flower, line: str) -> bool:
-    return line in flower.get("/metrics").text.splitlines()
-
-
 @pytest.fixture
-def stage(app_engine, clean, simulator, monkeypatch) -> Iterator[Stage]:
+def stage(app_engine, clean, simulator, workers, monkeypatch) -> Iterator[Stage]:
     """All is well: each sweep has run, there is a worker, and no kind of saga is new."""
-    from sagajobs.root import app
-
     with ExitStack() as stack:
         flower = stack.enter_context(running())
         ending = stack.enter_context(ExitStack())
         stray = ending.enter_context(running(SAGAJOBS_DATABASE_URL=NOWHERE, **known_servers()))
         stray.end = ending.close
-        tell = stack.enter_context(app.events.default_dispatcher(hostname="worker@tests"))
-        stage = Stage(app_engine, lambda event: tell.send(event, freq=600), flower, stray)
+        stage = Stage(app_engine, simulator, workers, flower, stray)
         for one in (flower, stray):
-            wait_for(lambda one=one: stage.worker("worker-heartbeat") or _says(one, "saga_workers 1.0"))
+            wait_for(lambda one=one: one.says("saga_workers 1.0"))
         Held(app_engine).create()
         wide.register(app_engine, register(app_engine))
         monkeypatch.setattr(app_engine, "publisher", stage.broker)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 
 import pytest
 import requests
 
-from sagajobs import AppointmentCreationSaga
+from sagajobs import AppointmentCreationSaga, SagaNotFound
+from sagajobs.desk import queries
+from sagajobs.desk.documents import saga_document
+from sagajobs.errors import CaseClosed
+from sagajobs.flower import looking, pages
+from tests.support.asked import ask
 from tests.support.sagas import record
 from tests.support.tables import change, dump
 
@@ -36,7 +43,7 @@ def test_nobody_sees_anything_without_the_login(flower, path):
 
 
 def test_a_saga_from_the_list_to_its_history(flower, text_of, booking, clean):
-    AppointmentCreationSaga.run(booking())
+    made = AppointmentCreationSaga.run(booking(notes="Private note"))
     page = flower.get("/sagas")
     assert page.headers["Cache-Control"] == "no-store"
     assert re.search(r"appointment_creation completed confirmed - [\d.]+ s 1$", text_of(page))
@@ -45,8 +52,12 @@ def test_a_saga_from_the_list_to_its_history(flower, text_of, booking, clean):
         shown = text_of(flower.get(f"/sagas/{given}"))
         assert "Customer sees confirmed" in shown
         assert "step_executing book_calcom 1" in shown
-        assert "rivate" not in shown.replace("--private", ""), "no name, no address, no result"
+        assert "rivate" not in shown.replace("--private", ""), "no name, no address, no note"
         assert "@" not in shown
+        assert "Input notes=…, start=" in shown
+        assert "customer=(name=…, email=…, phone=…, time_zone=…)" in shown
+        assert f"appointment_id={made.id}" in shown
+        assert f"Result of book_calcom uid={made.calcom_v2_booking_id}, host=(id=…, email=…), status=accepted" in shown
     drawn = flower.get(f"/sagas/{saga_id}").text
     assert 'aria-label="book_calcom: attempt 1, ' in drawn
     assert re.search(r'<span class="sagas-bar sagas-attempt sagas-done" style="left:[\d.]+%;width:[\d.]+%"', drawn)
@@ -92,6 +103,8 @@ def test_the_case_is_shown_with_its_remedies_and_settled_once(flower, text_of, a
     shown = text_of(page)
     assert "Not here: step book_calcom may have happened" in shown
     assert re.search(r"Retry Try again.*it finds it now", shown)
+    assert f"sagajobs sagas explain {number} --private" in shown, "where the error's message is"
+    assert "Result of create_appointment appointment_id=" in shown
     assert 'value="ann"' in page.text, "who has logged in"
     assert "ecret" not in page.text
     assert dump(db) == before, "looking changes nothing"
@@ -100,16 +113,33 @@ def test_the_case_is_shown_with_its_remedies_and_settled_once(flower, text_of, a
     assert (refused.status_code, "takes no skip" in refused.text) == (409, True)
     unsigned = flower.post(f"/sagas/review/{number}/retry", who="Ann", why=" ")
     assert (unsigned.status_code, "why: give the reason" in unsigned.text) == (400, True)
+    assert f'id="sagas-back" href="/sagas/review/{number}"' in unsigned.text
     assert dump(db) == before
 
     done = flower.post(f"/sagas/review/{number}/retry", **SIGNED)
     assert (done.status_code, done.headers["Location"]) == (303, f"/sagas/{in_doubt.id}")
     late = flower.post(f"/sagas/review/{number}/abandon", who="Bob", why="too")
-    assert (late.status_code, "settled by Ann" in late.text) == (409, True)
+    assert (late.status_code, "settled by Ann at" in late.text) == (409, True)
     assert flower.get(f"/sagas/review/{number}").status_code == 409
     app_engine.drive(AppointmentCreationSaga, in_doubt.id)
     assert in_doubt.status() == "completed"
     assert app_engine.review.case(number).why == SIGNED["why"]
+
+
+def test_the_queue_goes_on_behind_a_case_whatever_has_become_of_it(flower, text_of, app_engine, db):
+    soonest = [ask(app_engine, hours=1 + number).case for number in range(53)]
+    first = flower.get("/sagas/review")
+    shown = [int(number) for number in re.findall(r'id="case-(\d+)"', first.text)]
+    assert shown == soonest[:50]
+    assert "CalcomUnavailable" in text_of(first)
+    assert "ecret" not in first.text
+    app_engine.review.abandon(soonest[49], **SIGNED)
+    further = flower.get(re.search(r'id="sagas-next"[^>]*href="([^"]*)"', first.text)[1])
+    assert [int(number) for number in re.findall(r'id="case-(\d+)"', further.text)] == soonest[50:]
+    assert 'id="sagas-next"' not in further.text
+    assert "Nothing waits behind these" in text_of(flower.get(f"/sagas/review?after={soonest[-1]}"))
+    for wrong, status in (("x", 400), ("²", 400), ("-1", 400), ("999999999", 404), ("9" * 30, 404)):
+        assert flower.get(f"/sagas/review?after={wrong}").status_code == status
 
 
 def test_done_by_hand_needs_what_was_done(flower, app_engine, in_doubt, simulator):
@@ -132,7 +162,8 @@ def test_a_saga_is_paused_resumed_and_cancelled(flower, text_of, app_engine, boo
     assert "saga: pending → paused" in text_of(flower.get(f"{address}/pause"))
     assert flower.post(f"{address}/pause", **SIGNED).status_code == 303
     assert "State paused (was pending)" in text_of(flower.get(address))
-    assert flower.post(f"{address}/pause", **SIGNED).status_code == 409
+    again = flower.post(f"{address}/pause", **SIGNED)
+    assert (again.status_code, f'id="sagas-back" href="{address}"' in again.text) == (409, True)
     assert flower.post(f"{address}/resume", **SIGNED).status_code == 303
     assert flower.post(f"{address}/cancel", **SIGNED).status_code == 303
     app_engine.drive(AppointmentCreationSaga, handle.id)
@@ -182,6 +213,12 @@ def test_hostile_text_is_shown_as_it_is(flower, app_engine, clean):
         " SELECT id, :name, :name, jsonb_build_object(CAST(:name AS text), CAST(:name AS text)) FROM sagas",
         name=HOSTILE,
     )
+    change(
+        app_engine,
+        "INSERT INTO saga_steps (saga_id, name, position, stage, external, state, output)"
+        " SELECT id, :name, 0, 0, false, 'done', '{}' FROM sagas",
+        name=HOSTILE,
+    )
     listed = flower.get("/sagas").text
     (saga_id,) = set(re.findall(r"/sagas/([0-9a-f-]{36})", listed))
     pages = [
@@ -193,6 +230,8 @@ def test_hostile_text_is_shown_as_it_is(flower, app_engine, clean):
     for page in pages:
         assert "<script>alert" not in page
         assert "&lt;script&gt;alert" in page
+    for page in pages[2:]:
+        assert "Result of &lt;script&gt;alert" in page
 
 
 def test_health_says_what_is_late(flower, text_of, clean):
@@ -213,3 +252,49 @@ def test_a_saga_of_which_its_class_cannot_say_anything_takes_nothing_from_the_ot
     )
     assert "appointment_creation completed completed" in text_of(flower.get("/sagas"))
     assert "No sagas." in text_of(flower.get("/sagas?told=confirmed"))
+
+
+def test_a_name_other_than_the_logins_goes_on_record_with_the_login(flower, app_engine, in_doubt):
+    number = case_of(app_engine, in_doubt)
+    flower.post(f"/sagas/review/{number}/abandon", who="Bob", why="to see")
+    with pytest.raises(CaseClosed, match=r"was settled by Bob \(logged in as ann\) at"):
+        app_engine.review.open(number)
+
+
+def test_of_a_long_history_the_latest_is_shown(flower, text_of, app_engine, booking, impatient, clean):
+    handle = record(AppointmentCreationSaga, booking())
+    many = """
+        INSERT INTO saga_events (saga_id, event, step, attempt)
+        SELECT CAST(:id AS uuid), event, 'book_calcom', 1
+        FROM generate_series(1, 1000) n, unnest(ARRAY['step_executing', 'step_retry']) WITH ORDINALITY e (event, o)
+        ORDER BY n, o
+    """
+    change(app_engine, many, id=handle.id)
+    page = flower.get(f"/sagas/{handle.id}")
+    assert "1501 before these; on a server: sagajobs sagas show" in text_of(page)
+    assert (page.text.count(">step_<wbr>retry"), page.text.count('<span class="sagas-bar')) == (250, looking.SHOWN_BARS)
+    app_engine.drive(AppointmentCreationSaga, handle.id)
+
+
+def test_a_saga_that_is_purged_while_its_page_is_made_is_one_line(app_engine, booking, impatient, clean):
+    """Between two queries of one page, so by the queries themselves."""
+    handle = record(AppointmentCreationSaga, booking())
+    with app_engine.database.reading() as connection:
+        full = queries.full_id(connection, handle.id[:8])
+        change(app_engine, "DELETE FROM sagas")
+        with pytest.raises(SagaNotFound, match=f"there is no saga {full} in this database"):
+            saga_document(connection, app_engine, full, private=False)
+
+
+def test_a_server_that_does_not_answer_at_all_is_one_line():
+    thawed = threading.Event()
+
+    async def ask(*, acts: bool) -> pages.Answer:
+        request = pages.Request("list", (), {}, acts=acts, user="ann", refusal=None, workers=0)
+        return await pages.in_time(request, lambda _: pages.Answer(str(thawed.wait(60))), patience=0.05)
+
+    for acts in (False, True):
+        answer = asyncio.run(ask(acts=acts))
+        assert (answer.status, "no answer within 0.05 s" in answer.values["line"]) == (503, True)
+        assert ("may be done all the same" in answer.values["line"]) is acts
+    thawed.set()

@@ -8,6 +8,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from sagajobs.testing.waiting import wait_for
+from tests.support.pages import shot
+
 LOGIN = {"username": "ann", "password": "a password"}
 
 REFRESHED = 5_000
@@ -32,8 +35,8 @@ class Duty:
         expect(self.page.get_by_role("region", name="What is wrong")).to_contain_text(words)
 
     def open_case(self, reason: str) -> None:
-        """Go from Health to the queue, and open the one case in it."""
-        self.follow("Review queue")
+        """Go from Health, by what it says is to be done, to the queue, and open the one case in it."""
+        self.follow("Flower's review queue")
         row = self.page.get_by_role("row").filter(has_text=reason)
         expect(row).to_have_count(1)
         row.get_by_role("link").first.click()
@@ -51,6 +54,11 @@ class Duty:
         """See the saga in a state, without doing anything for it."""
         self.page.clock.fast_forward(REFRESHED)
         expect(self.page.get_by_role("definition").filter(has_text=state).first).to_be_visible()
+
+    def sees_tasks(self) -> bool:
+        """Whether the saga's page has Celery tasks by now."""
+        self.page.clock.fast_forward(REFRESHED)
+        return self.page.locator("#sagas-tasks a").count() > 0
 
 
 @pytest.fixture
@@ -97,6 +105,9 @@ def test_a_compensation_that_failed(duty, problems):
     assert "required, and fails" not in shown, "what an error says may quote a customer"
     problems.go_on(handle)
     ann.sees("compensated")
+    undone = ann.page.get_by_role("row", name="book_calcom undone")
+    expect(undone).to_contain_text("1 since retry")
+    expect(undone).not_to_contain_text("Error")
     assert problems.simulator.standing() == []
     calm(ann, problems)
 
@@ -119,14 +130,17 @@ def test_the_only_worker_is_dead(duty, problems):
     handle = problems.dead_worker()
     ann = duty()
     ann.health()
-    ann.told("no worker answers: start one: `celery -A sagajobs worker`")
+    ann.told("no worker answers: start one: celery -A sagajobs worker")
     ann.page.locator("#health-oldest").click()
     expect(ann.page.get_by_text("its worker is gone").first).to_be_visible()
     problems.start_worker()
     assert handle.wait(90) == "completed"
     ann.sees("completed")
+    wait_for(ann.sees_tasks)
+    shot(ann.page, "saga")
     assert len(problems.simulator.standing()) == 1
     calm(ann, problems)
+    shot(ann.page, "health")
 
 
 def test_cal_com_is_away(duty, problems):
@@ -135,6 +149,7 @@ def test_cal_com_is_away(duty, problems):
     ann.health()
     ann.told("Cal.com fails, and is left alone")
     ann.told("go on by themselves when it answers")
+    expect(ann.page.locator("#health-drain")).to_contain_text("time to drain: not known, as they wait for Cal.com")
     ann.page.locator("#health-oldest").click()
     ann.sees("running")
     problems.calcom_is_well()

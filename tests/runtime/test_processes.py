@@ -188,6 +188,8 @@ def test_a_death_is_noticed_told_and_repaired_within_bounds(tmp_path, eventually
             assert not alive(pid)
         lost = supervisor.wait(10)
         assert supervisor.pids() == {}
+    assert [death.successor for death in deaths] == [deaths[1].pid, deaths[2].pid, None]
+    assert str(deaths[0]) == f"it (pid {deaths[0].pid}) ended with SIGKILL: started again as pid {deaths[1].pid}"
     assert [death.restarted for death in deaths] == [True, True, False]
     assert lost == deaths[-1]
     assert lost.returncode == -signal.SIGKILL

@@ -258,12 +258,27 @@ def test_a_secret_comes_one_way_and_nothing_else_comes_by_file(load, tmp_path):
     ]
 
 
+def test_an_empty_name_of_a_file_names_none(load):
+    assert load(CALCOM_API_KEY_FILE=" ", CALCOM_API_KEY="k").calcom_api_key == SecretStr("k")
+
+
 def test_a_login_is_a_name_and_a_password(load):
     for wrong in ("ann", ":s3cret", "ann:"):
         with pytest.raises(
             ConfigurationError, match=r"SAGAJOBS_FLOWER_LOGIN: is no login; write it like NAME:PASSWORD"
         ):
             load(FLOWER_LOGIN=wrong)
+    with pytest.raises(ConfigurationError, match=r"SAGAJOBS_FLOWER_LOGIN: has a character beyond ASCII"):
+        load(FLOWER_LOGIN="ann:s\u00e4cret")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["s3cret", "https://sentry.io/1", "ftp://s3cret@sentry.io/1", "https://s3cret@sentry.io/"]
+)
+def test_a_dsn_is_one_of_sentrys(load, wrong):
+    with pytest.raises(ConfigurationError, match=r"SAGAJOBS_SENTRY_DSN: is no DSN") as caught:
+        load(SENTRY_DSN=wrong)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_number_without_an_account_has_a_home(load, monkeypatch):

@@ -62,14 +62,6 @@ def exhausted_external(throwaway):
     return until_asked(throwaway, record(Scripted, {"script": {"call": ["killed"] * 3 + ["ok"]}}))
 
 
-def exhausted_unprobed(throwaway):
-    """Every attempt of an external step without a probe died, so that one of them may stand."""
-    act = step(external=True, idempotent=True, retry=QUICK)(fails_then_works(Killed(), 3))
-    undone = []
-    act.compensation(lambda self, result: undone.append(result))
-    return until_asked(throwaway, throwaway.record(act=act))
-
-
 def exhausted_needed(throwaway):
     """Every attempt of a step died whose result later steps cannot do without."""
     return until_asked(throwaway, throwaway.record(act=step(needed=True, irreversible=True, retry=QUICK)(dying())))

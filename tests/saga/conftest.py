@@ -56,9 +56,8 @@ def at() -> Iterator[Callable[..., None]]:
     def plan(point: Point, step: str, act: Callable[[], None]) -> None:
         plans[point, step] = act
 
-    faultpoints.install(hook)
-    yield plan
-    faultpoints.install(None)
+    with faultpoints.installed(hook):
+        yield plan
     assert plans == {}, "every planned act came about"
 
 

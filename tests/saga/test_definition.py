@@ -160,6 +160,9 @@ BROKEN = {
     ),
     "no time": ({"slow": _local(irreversible=True, timeout=0)}, "time-out"),
     "reserved name": ({"compensate": _local(irreversible=True)}, "choose another name"),
+    "what is shown is no set": ({"one": _local(irreversible=True), "shown": "order_id"}, "shown is a set of names"),
+    "name of what a saga has": ({"services": _local(irreversible=True)}, "choose another name: something else of"),
+    "name of what a saga is given": ({"input": _local(irreversible=True)}, "choose another name: something else of"),
     "wrong arguments": ({"odd": step(irreversible=True)(lambda _self: None)}, r"must take \(self, db\)"),
     "wrong arguments of an undo": (
         {"odd": _with(_local(), compensation=lambda _self, _db, _more: None)},

@@ -17,7 +17,7 @@ from sagajobs.errors import (
 )
 from sagajobs.saga import RetryPolicy, SagaHandle, step
 from sagajobs.saga.sweep import recover
-from tests.support.sagas import QUICK, Killed, World, record
+from tests.support.sagas import QUICK, Killed, record
 from tests.support.throwaway import Throwaway
 
 SLOWLY = RetryPolicy(max_attempts=3, base=3600.0, max_delay=7200.0, jitter=0.0)
@@ -25,14 +25,8 @@ MARK = "INSERT INTO test_local (saga_id, step) VALUES (:id, 'marked')"
 
 
 @pytest.fixture
-def world(app_engine, clean) -> World:
-    world = World(app_engine)
-    world.create()
-    return world
-
-
-@pytest.fixture
 def throwaway(app_engine, world, monkeypatch) -> Throwaway:
+    """As in conftest.py, but what is left in flight stays, to be found by `clean`."""
     monkeypatch.setattr(app_engine, "publisher", None)
     return Throwaway(app_engine)
 

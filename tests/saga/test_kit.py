@@ -28,6 +28,12 @@ def case(request, saga_case, world):
     return saga_case(kind, request=lambda _n: input_, standing=standing)
 
 
-@pytest.mark.parametrize("check", BY_HAND, ids=testing.name)
+SELDOM = testing.every_prefix_ends_well  # at the booking sagas it is in every run of the tests
+
+
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(check, id=testing.name(check), marks=[pytest.mark.siege] * (check is SELDOM)) for check in BY_HAND],
+)
 def test_each_check(case, check):
     check(case)

@@ -105,11 +105,8 @@ def test_a_paused_saga_takes_no_remedy_until_it_is_resumed(throwaway, app_engine
         if (point, named) == (Point.AFTER_CLAIM, "after"):
             handle.pause(**SIGNED)
 
-    faultpoints.install(pause)
-    try:
+    with faultpoints.installed(pause):
         app_engine.executor.forward(Pivoting, Pivoting.definition.step("after"), handle.id)
-    finally:
-        faultpoints.install(None)
     case = app_engine.review.of(handle.id)
     assert (case.state, case.was, case.open) == (SagaState.PAUSED, "running", True)
     with pytest.raises(RemedyRefused, match="resume it first"):

@@ -60,11 +60,8 @@ def _beside(throwaway, app_engine, **options):
                 throwaway.let_time_pass()
                 app_engine.executor.forward(kind, kind.definition.step("asked"), handle.id)
 
-    faultpoints.install(fail_now)
-    try:
+    with faultpoints.installed(fail_now):
         app_engine.executor.forward(kind, failing, handle.id)
-    finally:
-        faultpoints.install(None)
     assert handle.record().steps["fails"].state == "failed"
     return handle, app_engine.review.of(handle.id)
 
@@ -232,11 +229,8 @@ def test_a_worker_that_wakes_after_a_remedy_writes_nothing(throwaway, app_engine
             throwaway.sweep(handle)
             after[0] = dump(db, without=("test_world",))
 
-    faultpoints.install(others)
-    try:
+    with faultpoints.installed(others):
         outcome = app_engine.executor.forward(Scripted, Scripted.definition.step("call"), handle.id)
-    finally:
-        faultpoints.install(None)
     assert outcome.verdict is Verdict.END
     assert dump(db, without=("test_world",)) == after[0]
 
@@ -261,11 +255,8 @@ def test_a_look_that_comes_back_after_a_retry_writes_nothing(throwaway, app_engi
             app_engine.publisher = throwaway.worker
             after[0] = dump(db, without=("test_world",))
 
-    faultpoints.install(others)
-    try:
+    with faultpoints.installed(others):
         outcome = app_engine.executor.forward(Scripted, Scripted.definition.step("call"), handle.id)
-    finally:
-        faultpoints.install(None)
     assert outcome.verdict is Verdict.END
     assert dump(db, without=("test_world",)) == after[0]
     assert handle.record().steps["call"].state == "unknown"

@@ -9,7 +9,8 @@ import pytest
 from celery import Celery
 from celery.signals import before_task_publish
 from sqlalchemy import create_engine, text
-from sqlalchemy.orm import Session
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from sagajobs.errors import (
     DefinitionError,
@@ -190,7 +191,7 @@ def test_a_queue_that_does_not_exist_is_no_error_of_a_start_that_is_committed(ap
     del app_engine.kinds["elsewhere"]
 
 
-@pytest.mark.parametrize("key", ["", "a\0b", "\ud800", "a\nb", "x" * 201])
+@pytest.mark.parametrize("key", ["", "a\0b", "\ud800", "a\nb", "x" * 201, 7])
 def test_an_idempotency_key_that_cannot_be_one_is_refused(hints, key):
     with pytest.raises(InvalidInput, match="printable"):
         Scripted.enqueue({}, idempotency_key=key)
@@ -241,7 +242,20 @@ def _none(_self, _db):
     return None
 
 
-@pytest.mark.parametrize("wrong", ["postgresql://", 7])
+def test_of_a_session_for_each_thread_only_that_of_this_one_is_listened_to(app_engine, hints):
+    factory = sessionmaker(app_engine.database.engine)
+    sessions = scoped_session(factory)
+    handle = Scripted.enqueue({}, session=sessions)
+    assert hints.sent == []
+    sessions.commit()
+    assert hints.sent == [handle.id]
+    sessions.remove()
+    with factory() as another, another.begin():
+        another.execute(text("SELECT 1"))
+    assert hints.sent == [handle.id]
+
+
+@pytest.mark.parametrize("wrong", ["postgresql://", 7, AsyncSession()])
 def test_what_is_no_session_is_refused(hints, wrong):
     with pytest.raises(InvalidInput, match="a SQLAlchemy Session is wanted"):
         Scripted.enqueue({}, session=wrong)

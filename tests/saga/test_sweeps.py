@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 
 import pytest
+from celery import Celery
+from celery.beat import Scheduler
 from sqlalchemy import text
 
-from sagajobs.errors import DefinitionError
+from sagajobs.errors import DefinitionError, PermanentError, TransientError
 from sagajobs.root import app
-from sagajobs.saga.canvas import SWEEP_QUEUE
+from sagajobs.saga import Engine
+from sagajobs.saga.canvas import SWEEP_QUEUE, Canvas
 from sagajobs.saga.sweeps import Sweep, Swept, run
 from sagajobs.testing.waiting import wait_for
 from tests.support.sagas import Scripted, record
@@ -54,6 +57,12 @@ def test_beat_has_each_sweep_done_by_its_task(app_engine):
         assert 10 <= entry["options"]["expires"] <= 300
 
 
+def test_a_beat_that_remembers_nothing_has_every_sweep_done_at_once(app_engine):
+    # Else a new system is called late for an hour.
+    entries = Scheduler(app).schedule  # from the same configuration as beat's own, which also keeps a file
+    assert {name for name, entry in entries.items() if entry.is_due().is_due} >= set(app_engine.sweeps)
+
+
 def test_what_a_sweep_says_of_its_failure_does_not_get_out(app_engine, caplog, monkeypatch):
     private = "confi" + "dential"  # a traceback quotes source lines, which hold nobody's data
 
@@ -73,3 +82,30 @@ def test_beat_and_a_worker_sweep(worker, db, app_engine):
     assert handle.wait(90) == "completed"
     wait_for(lambda: db.execute(text("SELECT count(*) FROM sweeps WHERE name = 'recover'")).scalar_one() == 1)
     wait_for(lambda: db.execute(text("SELECT count(*) FROM sweeps WHERE name = 'review'")).scalar_one() == 1, 40)
+
+
+@pytest.mark.parametrize(
+    ("fails", "name", "level"),
+    [
+        (lambda: _raise(TransientError("it quotes a customer")), "TransientError", "WARNING"),
+        (lambda: _raise(PermanentError("it quotes a customer")), "PermanentError", "ERROR"),
+        (lambda: "SELECT pg_terminate_backend(pg_backend_pid())", "OperationalError", "WARNING"),
+        (lambda: "SELECT name FROM not_there", "UndefinedTable", "ERROR"),
+    ],
+)
+def test_a_worker_says_in_one_line_what_broke_a_sweep_off(app_engine, clean, caplog, fails, name, level):
+    def body(engine, _cursor):
+        with engine.database.reading() as connection:
+            connection.execute(text(fails()))
+
+    engine = Engine(app_engine.database)
+    engine.schedule(Sweep(name="failing", body=body, every=1, what="things"))
+    celery = Celery("sweeps", set_as_current=False)
+    Canvas(celery, engine)
+    celery.tasks["saga.failing"].run()
+    said = [(line.levelname, line.message) for line in caplog.records]
+    assert said == [(level, f"sweep failing broke off ({name}); the next one tries again")]
+
+
+def _raise(error):
+    raise error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
 
 from sagajobs.saga.sweeps.review import BATCH
+from sagajobs.testing.waiting import wait_for
 from tests.support.reviewing import ASKED, history, in_doubt, sweep
 from tests.support.tables import change
 
@@ -80,6 +82,19 @@ def test_the_nearest_appointment_is_alerted_about_first(app_engine, db, overdue)
         )
     age(app_engine, 16)
     assert overdue() == [handles[1].id, handles[2].id, handles[0].id]
+
+
+def test_an_alert_takes_its_place_in_the_history_behind_what_is_being_committed(app_engine, db, overdue):
+    """Else a subscriber who passes over what comes behind a higher number would miss what others do to the saga."""
+    handle = in_doubt(app_engine)
+    age(app_engine, 16)
+    waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%alerted%'")
+    with ThreadPoolExecutor(1) as pool:
+        with app_engine.database.transaction() as other:
+            other.execute(text("UPDATE sagas SET updated_at = saga_now() WHERE id = :id"), {"id": handle.id})
+            sweeping = pool.submit(overdue)
+            wait_for(lambda: db.execute(waits).scalar_one() == 1, 10, "an alert that waits for the saga")
+        assert sweeping.result() == [handle.id]
 
 
 def test_a_batch_has_an_end(app_engine, db, overdue):

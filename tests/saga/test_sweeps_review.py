@@ -292,11 +292,8 @@ def test_a_person_who_is_faster_than_the_look_wins(app_engine, db, point, remedy
             came.append(at)
             remedy(app_engine, handle)
 
-    faultpoints.install(meanwhile)
-    try:
+    with faultpoints.installed(meanwhile):
         sweep(app_engine)
-    finally:
-        faultpoints.install(None)
     assert came == [point]
     assert handle.status() == end
     assert states(handle)["call"] == "unknown"

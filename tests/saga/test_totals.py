@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from functools import partial
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.event import listen, remove
 
+from sagajobs.desk import metrics
+from sagajobs.desk.metrics import read
 from sagajobs.errors import SagaCompensationException, SagaException
 from sagajobs.saga import SagaOrchestrator
-from sagajobs.saga.totals import BOUNDS, add_up, totals
+from sagajobs.saga import totals as counting
+from sagajobs.saga.totals import BOUNDS, add_up, caught_up, totals
 from tests.support.sagas import Scripted, record
 from tests.support.tables import change
-from tests.support.totalling import counts, ends, figures
+from tests.support.totalling import counts, ends, figures, sums
 from tests.support.wide import Locking
 
 pytestmark = pytest.mark.usefixtures("world", "_quiet")
@@ -196,3 +202,76 @@ def test_two_that_add_up_at_once_and_a_reader_agree(app_engine):
         seen.append(figures(app_engine))
     add_up(app_engine.database)
     assert all(one == before for one in [*seen, figures(app_engine)])
+
+
+def test_a_sum_of_times_does_not_depend_on_who_has_added_up_what(app_engine):
+    for _ in range(40):
+        carried_out(app_engine)
+    before = sums(app_engine)
+    assert before["scripted", "execution_ms", "completed"] > 0
+    while add_up(app_engine.database, batch=3, budget=0.0):
+        assert sums(app_engine) == before
+
+
+def without_a_sweep(app_engine, many: int) -> None:
+    """Have so many ended sagas wait to be added up, before all others that will: one of them, so many times over."""
+    ended = carried_out(app_engine)
+    with app_engine.database.transaction() as connection:
+        connection.execute(text("DELETE FROM saga_uncounted"))
+        same = text("INSERT INTO saga_uncounted (saga_id) SELECT CAST(:id AS uuid) FROM generate_series(1, :many)")
+        connection.execute(same, {"id": ended.id, "many": many})
+
+
+def counters(app_engine) -> dict[tuple, float]:
+    """Return what a scrape tells of all sagas there ever were, nothing if it leaves that out."""
+    told = [one for one in read(app_engine, circuit=None, quota=None) if one.type in ("counter", "histogram")]
+    samples = [sample for one in told for sample in one.samples]
+    return {(one.name, *sorted(one.labels.items())): one.value for one in samples}
+
+
+def test_with_no_sweep_for_long_nothing_counted_is_left_out(app_engine):
+    """What a saga under way has counted for must not be missing once it has ended behind thousands of others."""
+    asked = carried_out(app_engine, last=["bug"], cancel=["permanent"])
+    before = counts(app_engine)
+    without_a_sweep(app_engine, counting.READ_AT_ONCE + counting.BATCH)
+    app_engine.review.abandon(app_engine.review.of(asked.id).number, who="Ann", why="to see")
+    assert not caught_up(app_engine.database, patience=0.0)
+    assert read(app_engine, circuit=None, quota=None)
+    while not caught_up(app_engine.database, patience=0.0):
+        assert read(app_engine, circuit=None, quota=None)
+    after = counts(app_engine)
+    assert {key: after[key] for key in (("critical", ""), ("failed", ""))} == {
+        key: before[key] for key in (("critical", ""), ("failed", ""))
+    }
+
+
+def test_without_a_sweep_each_scrape_does_a_bounded_part_and_no_counter_falls(app_engine, monkeypatch):
+    """As fast as sagas end it comes along; meanwhile it tells no counters rather than such as fall."""
+    monkeypatch.setattr(metrics, "caught_up", partial(caught_up, patience=0.0))
+    batch, behind = counting.BATCH, 7 * counting.BATCH
+    sagas = [carried_out(app_engine, last=["bug"], cancel=["permanent"]) for _ in range(3)]
+    told, statements = [counters(app_engine)], []
+    without_a_sweep(app_engine, behind)
+    listen(app_engine.database.engine, "before_cursor_execute", note := lambda *of: statements.append(of[2]))
+    asked = []
+    for number in range(behind // batch + len(sagas)):
+        if number % 3 == 2:
+            case = app_engine.review.of(sagas[number // 3].id).number
+            app_engine.review.abandon(case, who="Ann", why="to see")
+        statements.clear()
+        told.append(counters(app_engine))
+        asked.append(len(statements))
+    remove(app_engine.database.engine, "before_cursor_execute", note)
+    assert told[1:3] == [{}, {}], "it is known to be too much"
+    assert max(asked) <= min(asked) + 3, "however much waits, a batch and a look more"
+    known = [one for one in told if one]
+    assert len(known) > len(sagas)
+    for earlier, later in itertools.pairwise(known):
+        assert all(later[key] >= value for key, value in earlier.items())
+    kind = ("saga", "scripted")
+    whole = {key: value for key, value in known[-1].items() if kind in key}
+    assert whole["saga_critical_failures_total", kind] == len(sagas)
+    assert whole["saga_execution_time_ms_count", ("end", "abandoned"), kind] == len(sagas)
+    assert whole["saga_execution_time_ms_count", ("end", "completed"), kind] == behind
+    assert add_up(app_engine.database) <= batch + len(sagas)
+    assert counters(app_engine) == known[-1]

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from sagajobs.errors import SagaException
+from sagajobs.saga import SagaOrchestrator
 from sagajobs.saga.sweep import recover
 from sagajobs.saga.sweeps import Swept
 from sagajobs.saga.sweeps.sweep import Sweep, run
@@ -102,6 +104,19 @@ def test_they_hear_of_start_hint_steps_probes_and_undos_with_the_trace_of_the_st
         ("undo", "first"),
     ]
     assert recorder.unforeseen == ["KeyError", "TimeoutError"]
+
+
+def test_they_hear_of_a_saga_of_plain_functions_too(world, app_engine, watching):
+    recorder = watching(Recorder())
+    saga = SagaOrchestrator("by_hand", engine=app_engine)
+    saga.execute_step("first", lambda: 1, lambda: None)
+    assert saga.execute_optional_step("extra", [].pop) is None
+    with pytest.raises(SagaException):
+        saga.execute_step("last", {}.popitem)
+    trace = f"trace of {saga.id}"
+    steps = [("step", "first"), ("step", "extra"), ("step", "last"), ("undo", "first")]
+    assert recorder.heard == [("start", None, 1, None), *((what, step, 1, trace) for what, step in steps)]
+    assert recorder.unforeseen == [], "the caller is told, and reports it or not"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -34,6 +34,10 @@ DEAD = text("""
 """)
 """Workers of earlier tests: that they are gone is no business of this one's sweeps."""
 
+NOTICED = 30_000
+"""Milliseconds within which a page shows what is awaited of it. A page asks again every five seconds, and then tells of
+a worker that was killed only if Flower has missed two of its heartbeats by then."""
+
 
 @pytest.fixture(scope="session")
 def app_engine():
@@ -172,8 +176,9 @@ def worker(_shared_worker: Worker) -> Worker:
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     """A Chromium without a window, kept for all tests of a module."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=NOTICED)
     path = chromium.find()
     if path is None:
         pytest.fail(chromium.MISSING)

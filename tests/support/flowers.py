@@ -34,6 +34,15 @@ class Flower:
     def get(self, path: str, **options) -> requests.Response:
         return requests.get(self.url + path, timeout=_WITHIN, **{"auth": self.auth, **options})
 
+    def told_of_sagas(self) -> str:
+        """Return our metrics, without what Flower tells of itself: that goes up and down as it likes."""
+        told = self.get("/metrics").text
+        return "".join(line + "\n" for line in told.splitlines() if line.startswith("saga_"))
+
+    def says(self, line: str) -> bool:
+        """Return whether its metrics have this line."""
+        return line in self.told_of_sagas().splitlines()
+
     def post(self, path: str, **form: str) -> requests.Response:
         """Send a form as a browser would that has been shown one."""
         with requests.Session() as session:

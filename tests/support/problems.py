@@ -120,8 +120,8 @@ class Problems:
                 run(self.engine, sweep)
 
     def start_worker(self) -> Callable[[], object]:
-        """Start a worker, with beat."""
-        return self._workers(beat=True)
+        """Start a worker, with beat, which tells Flower of its tasks."""
+        return self._workers(beat=True, talkative=True)
 
 
 def _fails(_saga, _db):

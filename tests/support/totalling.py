@@ -26,3 +26,12 @@ def ends(app_engine) -> dict[tuple[str, str], int]:
         if measure == "execution_ms":
             found[saga, label] = found.get((saga, label), 0) + n
     return found
+
+
+def sums(app_engine) -> dict[tuple[str, str, str], float]:
+    """Return the milliseconds all in all, by kind, measure and label."""
+    found: dict[tuple[str, str, str], float] = {}
+    with app_engine.database.reading() as connection:
+        for one in totals(connection):
+            found[one[:3]] = found.get(one[:3], 0.0) + one.total
+    return found

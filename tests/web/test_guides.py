@@ -40,6 +40,7 @@ def _orders(app_engine, clean, simulator):
 @pytest.fixture
 def flask_client():
     client = ran(FLASK, "guide_flask").app.test_client()
+    assert client.get("/book/nonsense").status_code == 404
     return lambda form: _answer(client.post("/book", json=form), lambda reply: reply.json)
 
 
@@ -53,7 +54,10 @@ def fastapi_client():
         async with AsyncClient(transport=transport, base_url="http://here", timeout=20) as client:
             status, document = _answer(await client.post("/book", json=form), lambda reply: reply.json())
             if "saga" in document:
+                # As Cal.com sends it, which follows no redirect.
+                assert (await client.post("/webhooks/calcom", content=b"{}")).status_code == 401
                 seen = (await client.get(f"/book/{document['saga']}")).json()
+                assert (await client.get("/book/nonsense")).status_code == 404
                 assert seen["status"] in ("held", "confirming", "confirmed")
             return status, document
 
@@ -114,6 +118,9 @@ def test_the_requests_transaction_is_the_sagas(request, kind, booking, count, wo
     assert status == 202
     assert SagaHandle(document["saga"]).wait() == "completed"
     assert post(form | {"note": "by the window"}) == (202, document)
+    other = booking()
+    assert post(form | {"booking": {**other, "start": other["start"].isoformat()}})[0] == 409, "the key is that form's"
+    assert post(form | {"key": ""})[0] == 422
     assert (count("sagas"), count("orders")) == (1, 1)
 
 
@@ -175,6 +182,35 @@ def test_what_django_has_written_before_stands_whatever_becomes_of_the_session(d
             session.rollback()
         assert count("orders") == 0, "nor committed too early"
     assert (count("orders"), count("sagas")) == (1, 0)
+
+
+def test_in_a_test_case_of_djangos_nothing_is_committed(django, booking, count, told):
+    """It rolls back what a test has written, and calls before that what waits for a commit."""
+    from django.db import transaction
+    from django.test import TestCase
+
+    from sagajobs import AppointmentCreationSaga
+    from sagajobs.web.django import django_session
+
+    with transaction.atomic():
+        with TestCase.captureOnCommitCallbacks(execute=True), django_session() as session:
+            AppointmentCreationSaga.enqueue(booking(), session=session)
+        assert told == ["appointment_creation.create_customer"]
+        transaction.set_rollback(True)
+    assert count("sagas") == 0
+
+
+def test_through_another_driver_the_transaction_cannot_be_shared(django, monkeypatch):
+    from django.db import connection, connections, transaction
+
+    from sagajobs.web.django import _engine, django_session
+
+    _engine.cache_clear()
+    monkeypatch.setattr(connections["default"], "Database", types.ModuleType("psycopg"))
+    refused = pytest.raises(ConfigurationError, match=r"reached through psycopg; .* must be psycopg2")
+    with refused, transaction.atomic(), django_session():
+        pass
+    assert connection.connection.info.transaction_status == 0
 
 
 def test_outside_a_transaction_there_is_no_session(django):

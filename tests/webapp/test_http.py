@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import pytest
 import requests
+from sqlalchemy import text
 
-from examples.webapp.app import HEADERS
+from examples.webapp.app import HEADERS, NOT_NOW
+from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, SagaHandle
 from sagajobs.calcom.webhooks import SIGNATURE_HEADER
+from sagajobs.saga.sweeps.purge import purge
+from tests.support.tables import change
 from tests.webapp.conftest import Visitor
 
 NOWHERE = "x" * 32
+
+
+@pytest.fixture
+def ids(db):
+    """Return the ids of all sagas."""
+    return lambda: [str(one) for one in db.execute(text("SELECT id FROM sagas")).scalars()]
 
 
 @pytest.fixture
@@ -89,6 +99,38 @@ def test_nobody_is_found_without_his_token(visitor, webapp):
     token = visitor.form()["csrf_token"]
     assert visitor.post(f"/appointments/{NOWHERE}/cancel", {"csrf_token": token}).status_code == 404
     assert "Traceback" not in webapp.log.read_text()
+
+
+def purged(app_engine) -> None:
+    change(app_engine, "UPDATE sagas SET ended_at = ended_at - interval '91 days' WHERE ended_at IS NOT NULL")
+    assert purge(app_engine, older_than_days=90)
+
+
+def test_an_appointment_farther_ahead_than_sagas_are_kept_has_its_page(visitor, app_engine, db, ids):
+    form = visitor.form()
+    page = visitor.post("/appointments", form).headers["Location"]
+    app_engine.drive(AppointmentCreationSaga, *ids())
+    assert visitor.get(f"{page}/status").json()["status"] == "confirmed"
+    purged(app_engine)
+    shown = visitor.get(f"{page}/status").json()
+    assert (shown["status"], shown["changeable"]) == ("confirmed", True)
+    assert visitor.post(f"{page}/cancel", {"csrf_token": form["csrf_token"]}).status_code == 303
+    assert NOT_NOW not in visitor.get(page).text
+    assert visitor.post(f"{page}/move", form).status_code == 303
+    assert NOT_NOW in visitor.get(page).text
+    app_engine.drive(AppointmentSyncSaga, *ids())
+    assert visitor.get(f"{page}/status").json()["status"] == "cancelled"
+    purged(app_engine)
+    assert visitor.get(f"{page}/status").json()["status"] == "cancelled"
+
+
+def test_of_what_was_not_booked_long_ago_there_is_no_page_left(visitor, app_engine, ids):
+    page = visitor.post("/appointments", visitor.form()).headers["Location"]
+    SagaHandle(*ids()).cancel(who="ann", why="the customer rang")
+    app_engine.drive(AppointmentCreationSaga, *ids())
+    assert visitor.get(f"{page}/status").json()["status"] == "cancelled"
+    purged(app_engine)
+    assert visitor.get(page).status_code == 404
 
 
 def test_a_day_that_is_none_is_today(visitor):

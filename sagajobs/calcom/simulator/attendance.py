@@ -107,7 +107,7 @@ def remove_attendee(state: State, uid: str, ref: str, request_id: str) -> tuple[
     if found is None:
         raise nest(404, "attendee_not_found")
     row = replace(row, guests=tuple(one for one in row.guests if one != found), updated_at=state.now)
-    state.ledger.commit(state.event("attendee removed", request_id), row)
+    state.ledger.commit("attendee removed", request_id, row)
     return row, found
 
 
@@ -135,7 +135,7 @@ async def mark_absent(state: State, uid: str, content: bytes, request_id: str) -
         absent_host=row.absent_host if host is None else host,
         updated_at=state.now,
     )
-    state.ledger.commit(state.event("marked absent", request_id), row)
+    state.ledger.commit("marked absent", request_id, row)
     if absent:
         await state.deliveries.tell(notices.absent(row, [one for one in people if one.email in absent]))
     return state.ledger.get(uid, lag=state.lag) or row
@@ -184,7 +184,7 @@ def _added(state: State, row: Row, people: Sequence[Person], request_id: str) ->
     zone = state.world.host(row.host_id).time_zone
     enrolled = [state.ledger.enrolled(replace(one, time_zone=one.time_zone or zone)) for one in fresh.values()]
     row = replace(row, guests=(*row.guests, *enrolled), updated_at=state.now)
-    state.ledger.commit(state.event("attendees added", request_id), row)
+    state.ledger.commit("attendees added", request_id, row)
     return row
 
 

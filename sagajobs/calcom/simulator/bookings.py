@@ -36,7 +36,7 @@ async def create(state: State, body: CreateBody, request_id: str) -> Row:
     host_id = free_host(state, event_type, start, end)
     row = _new_row(state, event_type, body, host_id, end)
     try:
-        state.ledger.commit(state.event("created", request_id), row)
+        state.ledger.commit("created", request_id, row)
     except KeyTaken:
         raise race_lost(state) from None
     await state.deliveries.tell(notices.made(row, state.world))
@@ -98,7 +98,7 @@ async def cancel(state: State, uid: str, body: CancelBody, request_id: str, by: 
     cancelled = replace(
         row, status="cancelled", cancellation_reason=body.reason, cancelled_by=by.email, updated_at=state.now
     )
-    state.ledger.commit(state.event("cancelled", request_id), cancelled)
+    state.ledger.commit("cancelled", request_id, cancelled)
     # The answer is read back from the replica, and may show the booking as it was.
     return state.ledger.get(uid, lag=state.lag) or cancelled
 

@@ -26,7 +26,7 @@ async def confirm(state: State, uid: str, request_id: str, *, allowed: bool) -> 
         Refusal: why not.
     """
     row = replace(_undecided(state, uid, allowed=allowed), status="accepted", confirmed=True, updated_at=state.now)
-    state.ledger.commit(state.event("confirmed", request_id), row)
+    state.ledger.commit("confirmed", request_id, row)
     await state.deliveries.tell(notices.confirmed(row, state.world))
     return state.ledger.get(uid, lag=state.lag) or row
 
@@ -46,7 +46,7 @@ async def decline(state: State, uid: str, reason: str, request_id: str, *, allow
     """
     row = _undecided(state, uid, allowed=allowed)
     row = replace(row, status="rejected", rejection_reason=reason, updated_at=state.now)
-    state.ledger.commit(state.event("declined", request_id), row)
+    state.ledger.commit("declined", request_id, row)
     await state.deliveries.tell(notices.rejected(row, state.world))
     return state.ledger.get(uid, lag=state.lag) or row
 

@@ -82,6 +82,11 @@ class Row:
         return (self.start, self.end, self.host_id, self.reassigned_by)
 
     @property
+    def changed_at(self) -> datetime:
+        """When the booking became what this row says."""
+        return self.updated_at or self.created_at
+
+    @property
     def people(self) -> tuple[Person, ...]:
         """Everybody who attends, who booked first."""
         return (self.attendee, *self.guests)
@@ -149,8 +154,13 @@ class Ledger:
         self._people += 1
         return replace(person, id=self._people)
 
-    def commit(self, event: Event, *rows: Row) -> None:
+    def commit(self, what: str, request_id: str, *rows: Row) -> None:
         """Write these rows in one transaction: all, or none.
+
+        Args:
+            what: happened, for the history of each, at the moment that its row names.
+            request_id: of the call that did it.
+            rows: as they are from now on.
 
         Raises:
             KeyTaken: if one would be accepted for the host, start and end of another booking.
@@ -169,7 +179,7 @@ class Ledger:
             for person in row.people:
                 self._by_email[person.email].setdefault(row.uid)
             self._versions.setdefault(row.uid, []).append((now, row))
-            self._history.setdefault(row.uid, []).append(event)
+            self._history.setdefault(row.uid, []).append(Event(what, row.changed_at, request_id))
         for row in rows:
             if row.key is not None:
                 self._keys[row.key] = row.uid

@@ -47,7 +47,7 @@ def relocate(state: State, uid: str, content: bytes, request_id: str) -> Row:
     # The link of a video call wins over any other location, and is the only thing that the metadata loses.
     metadata = {name: value for name, value in row.metadata.items() if name != "videoCallUrl"}
     moved = replace(row, location=location, metadata=metadata, updated_at=state.now)
-    state.ledger.commit(state.event("relocated", request_id), moved)
+    state.ledger.commit("relocated", request_id, moved)
     return state.ledger.get(uid, lag=state.lag) or moved
 
 

@@ -32,7 +32,7 @@ _SORTS: dict[str, Callable[[Row], datetime]] = {
     "sortStart": lambda row: row.start,
     "sortEnd": lambda row: row.end,
     "sortCreated": lambda row: row.created_at,
-    "sortUpdatedAt": lambda row: row.updated_at or row.created_at,
+    "sortUpdatedAt": lambda row: row.changed_at,
 }
 
 # Both ends of every range belong to it.

@@ -46,7 +46,7 @@ def reassign(state: State, uid: str, host_id: int | None, request_id: str, *, by
         updated_at=state.now,
     )
     try:
-        state.ledger.commit(state.event("reassigned", request_id), reassigned)
+        state.ledger.commit("reassigned", request_id, reassigned)
     except KeyTaken:
         raise validator(409, "CONFLICT", "There is a conflict with an existing record") from None
     return reassigned

@@ -50,10 +50,10 @@ async def reschedule(state: State, uid: str, body: RescheduleBody, request_id: s
         status="cancelled",
         rescheduled_to=old.rescheduled_to or new.uid,
         rescheduled_by=body.by,
-        updated_at=state.now,
+        updated_at=new.created_at,
     )
     try:
-        state.ledger.commit(state.event("rescheduled", request_id), gone, new)
+        state.ledger.commit("rescheduled", request_id, gone, new)
     except KeyTaken:
         raise race_lost(state) from None
     await state.deliveries.tell(notices.moved(new, old, state.world))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sagajobs.calcom.simulator.deliveries import Deliveries, new_client
 from sagajobs.calcom.simulator.faults import Faults
-from sagajobs.calcom.simulator.ledger import Event, Ledger
+from sagajobs.calcom.simulator.ledger import Ledger
 from sagajobs.calcom.simulator.limits import Limiter
 from sagajobs.calcom.simulator.slots import Reservations
 from sagajobs.calcom.simulator.switches import Switches
@@ -109,7 +109,3 @@ class State:
         """Seconds that the read replica is behind."""
         stopped_for = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
         return max(self.switches.lag_ms / 1000, stopped_for)
-
-    def event(self, what: str, request_id: str) -> Event:
-        """Return an entry for a booking's history."""
-        return Event(what, self.now, request_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,7 +14,8 @@ from sagajobs.cli.demo import scenario
 from sagajobs.cli.demo.home import fresh_home, move_in, remove_home
 from sagajobs.cli.demo.performance import Result, perform
 from sagajobs.cli.demo.progress import Teller
-from sagajobs.cli.help import examples
+from sagajobs.cli.help import called, examples
+from sagajobs.cli.options import Number
 from sagajobs.cli.output import json_option, print_json, print_table
 from sagajobs.cli.stack import only_one
 from sagajobs.runtime.processes import Terminated
@@ -29,7 +29,12 @@ _TOLD = (Lifecycle.STEP_RETRY, Lifecycle.STEP_UNKNOWN, Lifecycle.STEP_PROBED, Li
     epilog=examples("sagajobs demo", "sagajobs demo --bookings 100 --json | tail -n 1", "sagajobs demo --clean")
 )
 @click.option(
-    "--bookings", type=click.IntRange(10, 1000), default=40, show_default=True, help="How many appointments to book."
+    "--bookings",
+    metavar="N",
+    type=Number("bookings", 10, 1000),
+    default=40,
+    show_default=True,
+    help="How many appointments to book.",
 )
 @click.option("--clean", is_flag=True, help="Only remove what an earlier demonstration has left in its home.")
 @json_option
@@ -51,7 +56,7 @@ def demo(*, bookings: int, clean: bool, as_json: bool) -> None:
             with only_one(home / "demo.lock", "sagajobs demo"):
                 remove_home(home / "demo")
         return
-    program = _program()
+    program = called()
     # What the engine warns of is what the demonstration is about; the table says it better.
     for name in ("saga", "sagajobs"):
         logging.getLogger(name).addHandler(logging.NullHandler())
@@ -126,12 +131,3 @@ def _say_where_to_look(home: Path, program: str, teller: Teller) -> None:
     for arguments in ("sagas list --state compensated", "sagas show ID", "invariants"):
         teller.say(f"    {command} {arguments}")
     teller.say(f"\nLogs are in {home / 'logs'}.")
-
-
-def _program() -> str:
-    """Return the name by which the user has called us: bare if his shell finds the same program by it."""
-    called = sys.argv[0]
-    name = Path(called).name
-    found = shutil.which(name)
-    same = found is not None and Path(called).exists() and Path(called).samefile(found)
-    return name if same else shlex.quote(called)

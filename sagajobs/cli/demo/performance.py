@@ -12,7 +12,7 @@ from sagajobs.cli import application
 from sagajobs.cli.demo import scenario, tally
 from sagajobs.cli.demo.accidents import Killer
 from sagajobs.cli.demo.progress import Teller
-from sagajobs.cli.stack import Stack, flower_url, free_flower_port
+from sagajobs.cli.stack import FLOWER_PORT, Stack, flower_url, port_for
 from sagajobs.runtime.processes import Supervisor
 
 WORKERS = ("worker-1", "worker-2")
@@ -53,7 +53,7 @@ def perform(bookings: int, teller: Teller) -> Result:
         stack = Stack(application.settings().home, grace=5.0)
         teller.say("starting PostgreSQL, Redis, Cal.com's simulator, two workers, beat and Flower")
         stack.prepare()
-        port = free_flower_port()
+        port = port_for(None, FLOWER_PORT, "Flower")
         for program in (*(stack.worker(name) for name in WORKERS), stack.beat(), stack.flower(port)):
             supervisor.start(program)
         teller.say(f"Flower shows the workers until the end: {flower_url(port)}")

@@ -1,7 +1,8 @@
 """The purge: sagas that ended longer ago than they are kept for are deleted, with their steps and their history.
 
-What they were about stays: appointments and audit log are not the engine's. A saga with an open review case stays as
-well, however old it is. What goes has been added up before (`totals`), so that no counter of sagas falls.
+What they were about stays, as it is not the engine's, and so does the audit log, which tells who did what to them. A
+saga with an open review case stays as well, however old it is. What goes has been added up before (`totals`), so that
+no counter of sagas falls.
 """
 
 from __future__ import annotations

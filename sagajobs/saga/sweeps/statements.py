@@ -91,15 +91,18 @@ OVERDUE = text("""
 """Open cases that are over their response time, the nearest appointment first."""
 
 TAKE_OVERDUE = text("""
-    WITH alerted AS (
+    WITH saga AS (
+        SELECT g.id, g.name FROM sagas g JOIN review_cases r ON r.saga_id = g.id WHERE r.id = :id
+        FOR NO KEY UPDATE OF g
+    ), alerted AS (
         UPDATE review_cases r SET alerts = alerts + 1,
             alert_at = least(
                 saga_now() + make_interval(secs => least(:response * power(2, least(r.alerts, 20)), :longest)),
                 CASE WHEN r.urgent_at - make_interval(secs => :near) > saga_now()
                      THEN r.urgent_at - make_interval(secs => :near) END)
-        FROM sagas g
-        WHERE r.id = :id AND r.closed_at IS NULL AND r.alert_at <= saga_now() AND g.id = r.saga_id
-        RETURNING r.id, r.saga_id, r.step, r.alerts, g.name
+        FROM saga
+        WHERE r.id = :id AND r.closed_at IS NULL AND r.alert_at <= saga_now() AND saga.id = r.saga_id
+        RETURNING r.id, r.saga_id, r.step, r.alerts, saga.name
     ), event AS (
         INSERT INTO saga_events (saga_id, event, step, detail)
         SELECT saga_id, 'review_overdue', step, jsonb_build_object('case', id, 'alert', alerts) FROM alerted
@@ -107,7 +110,11 @@ TAKE_OVERDUE = text("""
     SELECT saga_id, step, alerts, name FROM alerted
 """)
 """Take a case for an alert (compare and set), with an event in its saga's history; the next one is later, and again
-when the appointment is near."""
+when the appointment is near.
+
+The saga is locked first, as by whatever else writes its history: an event of a step that goes on beside the failed one
+would else be numbered before this one and committed after it, and a subscriber would pass it over (`outbox`).
+"""
 
 _OLD = """
     ended_at < saga_now() - make_interval(days => :days)
