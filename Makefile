@@ -10,6 +10,10 @@ TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
 TEST_REDIS ?= redis://127.0.0.1:6379
 TEST_RABBITMQ_URL ?= amqp://guest:guest@127.0.0.1:5672//
 
+# What runs the tests. CI's is tests/again.py, which tries what failed once more.
+PYTEST ?= $(BIN)/pytest
+INTO_FOUR := --numprocesses=4 --dist=loadscope --no-loadscope-reorder
+
 # `make chaos`: random histories tried first; then how long the real stack is besieged, by which dice, on which broker.
 CHAOS_EXAMPLES ?= 1000
 CHAOS_SECONDS ?= 600
@@ -47,16 +51,18 @@ promtool: install ## Fetch the program that the tests of alert rules use, if thi
 	-@$(BIN)/python -m tests.support.promtool
 
 test: browser promtool ## Run all tests, on servers of their own
-	$(BIN)/pytest -q --numprocesses=4 --dist=loadscope --no-loadscope-reorder
+	$(PYTEST) -q $(INTO_FOUR)
 
-SERVERS = TEST_DATABASE_URL='$(TEST_DATABASE_URL)' $(BIN)/pytest -q --numprocesses=4 --dist=loadscope \
-	--no-loadscope-reorder tests/saga tests/acceptance tests/kit/test_creation.py
+SERVERS = TEST_DATABASE_URL='$(TEST_DATABASE_URL)' $(PYTEST) -q $(INTO_FOUR) \
+	tests/saga tests/acceptance tests/kit/test_creation.py
 
 test-servers: install ## Run the tests of engine and sagas against servers by URL, for both brokers at the same time
 	@other=$$(mktemp); failed=; \
-	TEST_REDIS_URL='$(TEST_REDIS)/12' TEST_BROKER_URL='$(TEST_RABBITMQ_URL)' $(SERVERS) > $$other 2>&1 & pass=$$!; \
+	TEST_REDIS_URL='$(TEST_REDIS)/12' TEST_BROKER_URL='$(TEST_RABBITMQ_URL)' $(SERVERS) \
+		-o cache_dir=.pytest_cache/rabbitmq > $$other 2>&1 & pass=$$!; \
 	echo '== broker: Redis'; \
-	TEST_REDIS_URL='$(TEST_REDIS)/4' TEST_BROKER_URL='$(TEST_REDIS)/8' $(SERVERS) || failed=1; \
+	TEST_REDIS_URL='$(TEST_REDIS)/4' TEST_BROKER_URL='$(TEST_REDIS)/8' $(SERVERS) \
+		-o cache_dir=.pytest_cache/redis || failed=1; \
 	wait $$pass || failed=1; \
 	echo '== broker: RabbitMQ'; cat $$other; rm $$other; [ -z "$$failed" ]
 

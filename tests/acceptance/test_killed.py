@@ -35,7 +35,6 @@ def _assert_each_once(simulator, db, ids: list[str]) -> None:
 
 
 @pytest.mark.siege
-@pytest.mark.timeout(240)
 def test_killed_at_every_point_of_every_step(workers, booking, simulator, db, app_engine, staff):
     with fleet(workers) as beat:
         doomed = Doomed(app_engine, beat, "worker")
@@ -46,7 +45,6 @@ def test_killed_at_every_point_of_every_step(workers, booking, simulator, db, ap
 
 
 @pytest.mark.siege
-@pytest.mark.timeout(240)
 def test_killed_at_every_point_of_every_undo(workers, booking, simulator, db, app_engine, staff):
     """`assign_staff`, required for these, fails; killed while the booking and the appointment are undone."""
     with fleet(workers, REQUIRED_STEP_FAILS="1") as beat:

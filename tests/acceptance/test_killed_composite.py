@@ -32,7 +32,6 @@ def _assert_all_once(simulator, db, ids: list[str]) -> None:
 
 
 @pytest.mark.siege
-@pytest.mark.timeout(240)
 def test_workers_killed_at_every_point_of_what_runs_side_by_side(workers, order, simulator, db, app_engine, staff):
     with fleet(workers) as beat:
         doomed = Doomed(app_engine, beat, "worker")

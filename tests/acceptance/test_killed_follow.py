@@ -45,7 +45,6 @@ def _hint(appointment_id: int, uid: str, what: str, step: str) -> dict:
 
 
 @pytest.mark.siege
-@pytest.mark.timeout(240)
 def test_killed_at_every_point(workers, done_there, simulator, app_engine, db):
     there = {}
     with fleet(workers, concurrency=6) as beat:

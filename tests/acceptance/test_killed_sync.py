@@ -40,7 +40,6 @@ all is done but the commit: the rest of a worker's deaths are the engine's to su
 
 
 @pytest.mark.siege
-@pytest.mark.timeout(240)
 def test_workers_killed(workers, ready, simulator, app_engine):
     changes = []
     with fleet(workers) as beat:

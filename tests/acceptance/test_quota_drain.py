@@ -5,7 +5,6 @@ In a shortened minute; `benchmarks/quota.py` does it in real time.
 
 from __future__ import annotations
 
-import pytest
 from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga
@@ -19,7 +18,6 @@ STALL_AFTER = 15.0
 """Seconds, as by default: a hint that waits in a queue is not sent again meanwhile, and each counts here."""
 
 
-@pytest.mark.timeout(150)
 def test_bookings_drain_without_a_429(workers, booking, simulator, app_engine, db, tmp_path, monkeypatch):
     monkeypatch.setattr(app_engine.executor, "stall_after", STALL_AFTER)
     simulator.limit(CALLS, window=timelapse.MINUTE)

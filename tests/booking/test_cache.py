@@ -94,7 +94,7 @@ class Stalling(AppointmentCache):
     def _load(self, appointment_id):
         found = super()._load(appointment_id)
         self.loaded.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(60)
         return found
 
 
@@ -105,7 +105,7 @@ def test_a_reader_that_is_overtaken_by_a_writer_leaves_nothing_old(
     slow = Stalling(cache._url, app_engine.database)
     with ThreadPoolExecutor(1) as thread:
         reading = thread.submit(slow.get, appointment)
-        assert slow.loaded.wait(20)
+        assert slow.loaded.wait(60)
         change("event_type_id = 1")
         cache.invalidate(appointment)
         if another_reader:

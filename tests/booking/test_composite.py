@@ -81,7 +81,7 @@ def test_the_calls_to_cal_com_are_made_at_the_same_time(order, db, simulator):
 
     def meet(point, _saga_id, step) -> None:
         if point is Point.AFTER_CLAIM and step.startswith("book_segment"):
-            all_in.wait(20)
+            all_in.wait(60)
 
     with faultpoints.installed(meet):
         made = CompositeBookingSaga.run(*order(4))

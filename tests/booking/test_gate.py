@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from sqlalchemy import text
 
@@ -38,9 +36,7 @@ def history(db, handle) -> list[str]:
 
 
 def test_a_saga_waits_for_the_circuit_at_no_cost(worker, booking, simulator, db, left_alone):
-    started = time.monotonic()
     handle = AppointmentCreationSaga.enqueue(booking())
-    assert time.monotonic() - started < 2
     wait_for(lambda: put_off(db, handle))
     assert handle.record().steps["book_calcom"].attempts == 0
     assert history(db, handle) == []

@@ -56,7 +56,7 @@ class Simulator:
         self._http.close()
 
     def control(self, method, name, body=None, *, expect=(200, 201)):
-        answer = self._http.request(method, f"{self.url}/_simulator/{name}", json=body, timeout=10)
+        answer = self._http.request(method, f"{self.url}/_simulator/{name}", json=body, timeout=60)
         assert answer.status_code in expect, answer.text
         return answer.json()
 
@@ -84,7 +84,7 @@ class Simulator:
             headers["cal-api-version"] = version
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        return self._http.request(method, self.url + path, json=body, params=query, headers=headers, timeout=10)
+        return self._http.request(method, self.url + path, json=body, params=query, headers=headers, timeout=60)
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Receiver:
 
     def next(self):
         """Return the next request, waiting for it."""
-        return self.received.get(timeout=10)
+        return self.received.get(timeout=60)
 
 
 @pytest.fixture

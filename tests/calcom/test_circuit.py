@@ -230,7 +230,7 @@ def test_a_trial_whose_worker_died_is_somebody_else_s(shared):
     lost = circuit.admit(ME)
     assert not admitted(circuit)
 
-    wait_for(lambda: admitted(circuit), 3)
+    wait_for(lambda: admitted(circuit))
 
     # It was only slow, and tells of its failure after all: true, so it counts, and takes nobody's lock away.
     trial = circuit.admit(ME)
@@ -280,7 +280,7 @@ def test_a_create_that_is_the_trial_and_gets_no_answer_is_in_doubt(guarded, simu
             return error
         return pytest.fail("there was no answer")
 
-    wait_for(outcome, 5)
+    wait_for(outcome)
     assert circuit.state() is OPEN
     assert len(simulator.ledger()) == 1
 

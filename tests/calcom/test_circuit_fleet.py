@@ -86,19 +86,21 @@ def test_one_call_of_the_whole_fleet_is_the_trial(simulator, circuit, redis_url,
 def test_while_cal_com_fails_it_gets_one_call_a_reset(simulator, shared):
     circuit = Circuit(shared, failures=1, reset=2, longest_call=5)
     simulator.fault("any", "http_503", probability=1)
-    started = time.monotonic()
+    started, reached = time.monotonic(), []
 
     def insist(_):
         with CalcomClient(simulator.url, "cal_test_simulator", gate=Gate(circuit=circuit)) as client:
-            while time.monotonic() < started + 5:
-                with pytest.raises((errors.CalcomUnavailable, errors.CalcomCircuitOpen)):
+            while time.monotonic() < started + 5 or len(reached) < 3:
+                with pytest.raises((errors.CalcomUnavailable, errors.CalcomCircuitOpen)) as caught:
                     client.me()
+                if caught.errisinstance(errors.CalcomUnavailable):
+                    reached.append(client)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(insist, range(8)))
 
     # Up to eight at once before the first failure was known; then one a reset, which is between one and two seconds.
-    assert 3 <= len(simulator.calls()) <= 8 + 5
+    assert len(simulator.calls()) <= 8 + time.monotonic() - started
 
 
 def test_without_redis_it_is_closed_with_one_warning_a_minute(free_port, key, caplog):
@@ -183,7 +185,7 @@ def test_parent_and_child_of_a_fork_share_what_is_counted_and_no_connection(simu
 
 
 def test_threads_are_not_sent_one_after_the_other(simulator, circuit):
-    simulator.fault("any", "slow", count=4, seconds=1)
+    simulator.fault("any", "slow", count=4, seconds=3)
     barrier = threading.Barrier(4)
 
     def call(_):
@@ -195,7 +197,7 @@ def test_threads_are_not_sent_one_after_the_other(simulator, circuit):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(call, range(4)))
 
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 2 * 3, "and not four times three seconds"
 
 
 def test_a_redis_that_hangs_is_away_for_each_thread_that_waits_for_it():

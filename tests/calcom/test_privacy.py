@@ -102,6 +102,6 @@ def test_urllib3_logs_other_calls_as_ever(client, simulator, caplog):
     client.find_bookings(event_type_id=1)
     caplog.set_level(logging.DEBUG)
 
-    requests.get(f"{simulator.url}/elsewhere?who=me", timeout=5)
+    requests.get(f"{simulator.url}/elsewhere?who=me", timeout=60)
 
     assert "/elsewhere?who=me" in caplog.text

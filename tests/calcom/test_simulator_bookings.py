@@ -336,7 +336,7 @@ class TestEveryReply:
         ],
     )
     def test_the_server_s_own_request_id_is_on_it(self, simulator, method, path):
-        answer = simulator._http.request(method, simulator.url + path, headers={"X-Request-Id": "mine"}, timeout=5)
+        answer = simulator._http.request(method, simulator.url + path, headers={"X-Request-Id": "mine"}, timeout=60)
 
         assert str(uuid.UUID(answer.headers["X-Request-Id"])) == answer.headers["X-Request-Id"]
 

@@ -28,7 +28,7 @@ class TestOrder:
 
         def look(_):
             answer = requests.get(
-                f"{simulator.url}/v2/bookings/{uid}", headers={"cal-api-version": "2024-08-13"}, timeout=5
+                f"{simulator.url}/v2/bookings/{uid}", headers={"cal-api-version": "2024-08-13"}, timeout=60
             )
             seen.append(answer.json()["data"]["status"])
 
@@ -51,7 +51,7 @@ class TestOrder:
                 body = {"cancellationReason": "x"}
                 headers = {"cal-api-version": "2024-08-13"}
                 second.append(
-                    requests.post(f"{simulator.url}/v2/bookings/{uid}/cancel", json=body, headers=headers, timeout=5)
+                    requests.post(f"{simulator.url}/v2/bookings/{uid}/cancel", json=body, headers=headers, timeout=60)
                 )
 
         receiver.before_answer = cancel_meanwhile
@@ -64,7 +64,7 @@ class TestOrder:
     def test_a_reset_meanwhile_leaves_nothing_behind(self, book, hook, receiver, simulator):
         hook(triggers=["BOOKING_CANCELLED"])
         uid = book().json()["data"]["uid"]
-        receiver.before_answer = lambda _: requests.post(f"{simulator.url}/_simulator/reset", timeout=5)
+        receiver.before_answer = lambda _: requests.post(f"{simulator.url}/_simulator/reset", timeout=60)
 
         assert cancel(simulator, uid).status_code == 404
         assert simulator.ledger() == []
@@ -73,7 +73,7 @@ class TestOrder:
         hook()
         simulator.switch(webhooks_before_reply=False)
         answered = threading.Event()
-        receiver.before_answer = lambda _: answered.wait(10)
+        receiver.before_answer = lambda _: answered.wait(60)
 
         assert book().status_code == 201
         answered.set()
@@ -92,13 +92,13 @@ class TestOrder:
     def test_a_slow_receiver_holds_up_nobody_else(self, book, hook, receiver, simulator):
         hook(triggers=["BOOKING_CREATED"])
         go_on = threading.Event()
-        receiver.before_answer = lambda _: go_on.wait(10)
+        receiver.before_answer = lambda _: go_on.wait(60)
         waiting = threading.Thread(target=book)
         waiting.start()
 
         while not simulator.ledger():
             pass
-        assert requests.get(f"{simulator.url}/_simulator/counts", timeout=5).json()["operations"].get("create") is None
+        assert requests.get(f"{simulator.url}/_simulator/counts", timeout=60).json()["operations"].get("create") is None
         go_on.set()
         waiting.join()
 
@@ -196,7 +196,7 @@ class TestBadHabits:
 
 def test_a_signal_ends_it_cleanly_while_a_receiver_is_silent(receiver):
     silent = threading.Event()
-    receiver.before_answer = lambda _: silent.wait(10)
+    receiver.before_answer = lambda _: silent.wait(120)
     with subprocess.Popen(
         [sys.executable, "-m", "sagajobs.calcom.simulator", "--port", "0"],
         stdout=subprocess.PIPE,
@@ -206,7 +206,7 @@ def test_a_signal_ends_it_cleanly_while_a_receiver_is_silent(receiver):
         url = process.stdout.readline().split()[-1]
         body = {"subscriberUrl": receiver.url, "active": True, "triggers": ["BOOKING_CREATED"]}
         headers = {"Authorization": "Bearer cal_test_simulator", "cal-api-version": "2024-08-13"}
-        assert requests.post(f"{url}/v2/webhooks", json=body, headers=headers, timeout=5).ok
+        assert requests.post(f"{url}/v2/webhooks", json=body, headers=headers, timeout=60).ok
         booking = {
             "eventTypeId": 1,
             "start": "2999-01-01T09:00:00Z",
@@ -214,10 +214,10 @@ def test_a_signal_ends_it_cleanly_while_a_receiver_is_silent(receiver):
         }
         calling = threading.Thread(target=_call, args=(f"{url}/v2/bookings", booking, headers))
         calling.start()
-        while not requests.get(f"{url}/_simulator/deliveries", timeout=5).json()["deliveries"]:
+        while not requests.get(f"{url}/_simulator/deliveries", timeout=60).json()["deliveries"]:
             pass
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
         silent.set()
         calling.join()
 
@@ -226,6 +226,6 @@ def test_a_signal_ends_it_cleanly_while_a_receiver_is_silent(receiver):
 
 def _call(url, body, headers):
     try:
-        requests.post(url, json=body, headers=headers, timeout=10)
+        requests.post(url, json=body, headers=headers, timeout=60)
     except requests.ConnectionError:
         return

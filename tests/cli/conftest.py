@@ -124,7 +124,7 @@ class Shell:
                 written = b""
                 while chunk := _read(ours):
                     written += chunk
-                assert process.wait(30) == 0, written
+                assert process.wait(60) == 0, written
         finally:
             os.close(ours)
         return written.decode()

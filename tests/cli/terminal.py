@@ -28,7 +28,7 @@ class Terminal(fdspawn):
     """The end of a terminal that a person sits at; `process` sits at the other one."""
 
     def __init__(self, ours: int, theirs: int, process) -> None:
-        super().__init__(ours, timeout=30, encoding="utf-8")
+        super().__init__(ours, timeout=60, encoding="utf-8")
         self.theirs = theirs
         self.process = process
         self.read_so_far = ""
@@ -56,7 +56,7 @@ class Terminal(fdspawn):
         """Wait for its end, once it has said something, and return the exit status."""
         os.close(self.theirs)  # kept until now: without anybody at it, a terminal reads as closed
         self.expect_exact(pexpect.EOF)
-        self.process.join(30)
+        self.process.join(60)
         assert self.process.exitcode is not None
         return self.process.exitcode
 

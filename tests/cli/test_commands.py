@@ -225,9 +225,9 @@ def test_the_simulator_runs_until_it_is_told_to_stop(shell):
     argv = [str(shell.program), "simulator", "--port", "0"]
     with subprocess.Popen(argv, env=shell.env, stdout=subprocess.PIPE, text=True) as simulator:
         url = re.match(r"sagajobs simulator listening on (http://127\.0\.0\.1:\d+) ", simulator.stdout.readline())[1]
-        assert requests.get(f"{url}/_simulator/ledger", timeout=5).json() == {"bookings": []}
+        assert requests.get(f"{url}/_simulator/ledger", timeout=60).json() == {"bookings": []}
         simulator.send_signal(signal.SIGTERM)
-        assert simulator.wait(10) == 0
+        assert simulator.wait(60) == 0
 
 
 def test_a_port_that_is_taken_is_one_line(shell, one_line):

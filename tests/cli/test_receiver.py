@@ -54,7 +54,7 @@ def test_the_simulator_is_told_once_and_anew_where_the_secret_is_another(simulat
         receiver = Receiver(4711, SecretStr(secret), simulated=True)
         receiver.subscribe(receiver.url)
     listed = requests.get(
-        f"{simulator.url}/v2/webhooks", headers={"Authorization": f"Bearer {DEFAULT_API_KEY}"}, timeout=5
+        f"{simulator.url}/v2/webhooks", headers={"Authorization": f"Bearer {DEFAULT_API_KEY}"}, timeout=60
     ).json()["data"]
     assert [(one["subscriberUrl"], one["secret"], one["id"]) for one in listed] == [
         ("http://127.0.0.1:4711/", "two", 2)

@@ -21,7 +21,7 @@ def counted(shell, sql):
             sqlalchemy.text("SELECT id::text, state FROM sagas ORDER BY created_at DESC LIMIT 2")
         ).all()
         everything = {saga_id for (saga_id,) in connection.execute(sqlalchemy.text("SELECT id::text FROM sagas"))}
-    there = requests.get(f"{shell.simulator}/_simulator/ledger", timeout=5).json()["bookings"]
+    there = requests.get(f"{shell.simulator}/_simulator/ledger", timeout=60).json()["bookings"]
     assert [row.state for row in rows] == ["compensated", "completed"]
     # The bookings of other modules are there still.
     ledger = [one for one in there if one["metadata"].get("sagajobs_key", "").split("/")[0] in everything]

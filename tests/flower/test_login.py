@@ -33,7 +33,7 @@ def test_without_one_and_told_no_address_it_listens_for_this_machine_only(start_
     assert flower.get("/sagas").status_code == HTTPStatus.OK
     port = int(flower.url.rpartition(":")[2])
     with pytest.raises(ConnectionRefusedError):
-        create_connection(("127.0.0.2", port), timeout=5)
+        create_connection(("127.0.0.2", port), timeout=60)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "a-name.example"])  # noqa: S104 - that is what it refuses

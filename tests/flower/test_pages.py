@@ -177,7 +177,7 @@ def test_another_site_has_nothing_done(flower, app_engine, in_doubt, db):
     before = dump(db)
     with requests.Session() as session:
         session.auth = flower.auth
-        session.get(f"{flower.url}/sagas", timeout=10)
+        session.get(f"{flower.url}/sagas", timeout=60)
         token = {"_xsrf": session.cookies["_xsrf"]}
         for form, headers in (
             (SIGNED, {}),  # no token: Flower itself asks for none with such a login
@@ -185,9 +185,9 @@ def test_another_site_has_nothing_done(flower, app_engine, in_doubt, db):
             (SIGNED | token, {"Origin": "https://elsewhere.example"}),
             (SIGNED | token, {"Sec-Fetch-Site": "cross-site"}),
         ):
-            answer = session.post(address, data=form, headers=headers, timeout=10)
+            answer = session.post(address, data=form, headers=headers, timeout=60)
             assert answer.status_code == 403
-        assert session.get(address, params=SIGNED | token, timeout=10).status_code == 200, "shows the case"
+        assert session.get(address, params=SIGNED | token, timeout=60).status_code == 200, "shows the case"
     assert dump(db) == before
     assert flower.post(f"/sagas/review/{case_of(app_engine, in_doubt)}/abandon", **SIGNED).status_code == 303
 

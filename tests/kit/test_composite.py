@@ -15,7 +15,6 @@ def case(saga_case, order, staff, standing, hold_invariants):
     return saga_case(CompositeBookingSaga, request=request, standing=standing, invariants=hold_invariants)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("check", testing.CHECKS, ids=testing.name)
 def test_composite(case, check):
     check(case)

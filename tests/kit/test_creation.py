@@ -14,7 +14,6 @@ def case(saga_case, booking, staff, standing, hold_invariants):
     )
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("check", testing.CHECKS, ids=testing.name)
 def test_creation(case, check):
     check(case)

@@ -116,7 +116,6 @@ def test_a_duplicate_that_is_taken_for_work_is_found(case, app_engine, monkeypat
         testing.every_message_duplicated(case("Plain"))
 
 
-@pytest.mark.timeout(240)
 def test_what_a_death_brings_to_light_is_found(case):
     with pytest.raises(AssertionError) as caught:
         testing.dies_at_every_point(case("FindsNothing"))

@@ -45,7 +45,6 @@ def _pytest(folder: Path, *arguments: str, **environment: str) -> str:
     return ran.stdout
 
 
-@pytest.mark.timeout(240)
 def test_the_example_passes_all_checks(project):
     """Though a production's database is named: the plug-in has servers of its own."""
     said = _pytest(project, "-q", SAGAJOBS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/production")

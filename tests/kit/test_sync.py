@@ -52,7 +52,6 @@ def _cases() -> Iterator:
         yield pytest.param(operation, check, id=f"{operation}-{testing.name(check)}", marks=marks)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("case", "check"), list(_cases()), indirect=["case"])
 def test_sync(case, check):
     check(case)

@@ -88,7 +88,7 @@ def _hurry(connection, _record) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(120 + 2 * EXAMPLES)
+@pytest.mark.timeout(300 + 2 * EXAMPLES)
 def test_whatever_happens_it_ends_well(machine):
     run_state_machine_as_test(
         machine,

@@ -64,7 +64,7 @@ class User:
         return self.line()
 
     def leave(self):
-        self.process.communicate("\n", timeout=30)
+        self.process.communicate("\n", timeout=60)
 
     def kill(self):
         self.process.kill()

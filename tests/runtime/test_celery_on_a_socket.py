@@ -53,7 +53,7 @@ def fixture_env(household, tmp_path):
 
 
 def read(url):
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own server's
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - our own server's
         return answer.read().decode()
 
 

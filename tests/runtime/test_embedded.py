@@ -109,7 +109,7 @@ sys.stdin.readline()
     user = household.user(code=code)
     url = user.url
     child = int(user.line())
-    user.process.wait(10)
+    user.process.wait(60)
     os.kill(child, 0)
     assert answers(url)
     assert not is_free(Place(household.home, "redis").users_lock)

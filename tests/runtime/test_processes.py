@@ -86,7 +86,7 @@ def fixture_supervised(tmp_path):
 def test_sigterm_ends_everything(supervised):
     process, pids = supervised(grace=0.2)
     process.terminate()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert not any(alive(pid) for pid in pids)
 
@@ -94,7 +94,7 @@ def test_sigterm_ends_everything(supervised):
 def test_ctrl_c_ends_everything(supervised):
     process, pids = supervised(grace=0.2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
     assert not any(alive(pid) for pid in pids)
 
@@ -106,14 +106,14 @@ def test_a_second_ctrl_c_hastens_the_end_and_breaks_nothing(supervised, eventual
     assert alive(pids[0])
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert not any(alive(pid) for pid in pids)
 
 
 def test_a_terminals_ctrl_c_reaches_the_supervisor_alone(supervised):
     process, pids = supervised(grace=0.2, start_new_session=True)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert not any(alive(pid) for pid in pids)
 
 
@@ -186,7 +186,7 @@ def test_a_death_is_noticed_told_and_repaired_within_bounds(tmp_path, eventually
             eventually(lambda number=number: len(deaths) == number)
             assert deaths[-1].pid == pid
             assert not alive(pid)
-        lost = supervisor.wait(10)
+        lost = supervisor.wait(60)
         assert supervisor.pids() == {}
     assert [death.successor for death in deaths] == [deaths[1].pid, deaths[2].pid, None]
     assert str(deaths[0]) == f"it (pid {deaths[0].pid}) ended with SIGKILL: started again as pid {deaths[1].pid}"
@@ -213,7 +213,7 @@ def test_a_mistake_in_the_callback_ends_nothing(tmp_path):
         supervisor.start(Program("one", SLEEPER, tmp_path / "one"))
         other = supervisor.start(Program("other", SLEEPER, tmp_path / "other"))
         os.kill(supervisor.pids()["one"], signal.SIGKILL)
-        assert supervisor.wait(10).name == "one"
+        assert supervisor.wait(60).name == "one"
         assert alive(other)
         assert supervisor.pids() == {"other": other}
 
@@ -254,7 +254,7 @@ def test_a_deaf_child_is_killed_after_its_grace(tmp_path):
         supervisor.start(Program("deaf", DEAF, log, ready=lambda: "deaf" in log.read_text(), grace=0.3))
         begun = time.monotonic()
         supervisor.stop("deaf")
-        assert 0.3 <= time.monotonic() - begun < 5
+        assert 0.3 <= time.monotonic() - begun < Program("it", DEAF, log).grace
 
 
 def test_outside_its_block_it_says_so(tmp_path):

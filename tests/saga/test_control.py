@@ -252,7 +252,7 @@ def test_a_pause_that_comes_while_a_worker_commits_waits_for_it(throwaway, app_e
 
     at(Point.BEFORE_COMMIT, "call", begin_and_wait)
     deliver(app_engine, handle, "call")
-    thread.join(20)
+    thread.join(60)
     assert (handle.status(), handle.record().steps["call"].state) == ("paused", "done")
     assert handle.resume(**SIGNED) == "running"
     assert throwaway.sweep(handle) == "completed"

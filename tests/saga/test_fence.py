@@ -135,7 +135,7 @@ def test_a_duplicate_beside_the_step_at_work_ends_at_once_and_does_nothing(app_e
             target=lambda: seen.append(app_engine.executor.forward(Scripted, step, handle.id, redelivered=True))
         )
         thread.start()
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive(), "it must not wait for the lock in a worker's slot"
         assert world.acts(handle.id) == before
 

@@ -140,7 +140,7 @@ def test_a_caller_waits_for_it_or_is_told(app_engine, held, begin, monkeypatch):
     caller.start()
     wait_for(lambda: len(held.spans().get("a", [])) == 1)
     app_engine.drive(Locking, first.id)
-    caller.join(20)
+    caller.join(60)
     assert len(results) == 1
     assert held.overlaps() == []
 
@@ -201,7 +201,7 @@ def test_cancelled_in_the_moment_in_which_it_gets_its_lock(app_engine, broker, b
 
     at(Point.AFTER_CALL, "begin", cancel)
     assert begin(second).verdict is Verdict.END
-    undone.join(20)
+    undone.join(60)
     assert (second.status(), line(db)) == ("compensated", [])
     assert deadlocks(db) == before
     broker.messages.clear()
@@ -263,6 +263,6 @@ def test_a_waiter_is_told_and_need_not_look_again(workers, held, begin, db, app_
     begin(second)
     workers(concurrency=1)
     app_engine.publisher.steps(Locking, first.id, ["work"])
-    wait_for(lambda: second.status() == "completed", 20)
+    wait_for(lambda: second.status() == "completed")
     (_, ended, _), (began, _, _) = held.spans()["a"]
     assert 0 <= began - ended < LOOK_AGAIN / 2

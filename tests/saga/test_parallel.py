@@ -39,11 +39,11 @@ def test_a_caller_carries_them_out_at_the_same_time(throwaway):
     all_in = threading.Barrier(6)
 
     def meet(_saga, _key, item: int) -> int:
-        all_in.wait(20)
+        all_in.wait(60)
         return item
 
     def meet_too(_saga, _db) -> None:
-        all_in.wait(20)
+        all_in.wait(60)
 
     kind = throwaway.kind(
         first=step(irreversible=True)(lambda _saga, _db: None),
@@ -57,7 +57,7 @@ def test_more_than_the_pool_has_connections_run_at_the_same_time(throwaway):
     all_in = threading.Barrier(40)
     kind = throwaway.kind(
         several=step(external=True, irreversible=True, idempotent=True, each=lambda _saga: 40)(
-            lambda _saga, _key, item: all_in.wait(20) and item
+            lambda _saga, _key, item: all_in.wait(60) and item
         ),
     )
     assert len(kind.run({})["several"]) == 40
@@ -119,7 +119,7 @@ def test_of_two_that_are_done_in_the_same_instant_one_carries_on(app_engine, wor
         forward(handle, name)
     both = threading.Barrier(2)
     for item in range(2):
-        at(Point.AFTER_CALL, f"book[{item}]", lambda: both.wait(10))
+        at(Point.AFTER_CALL, f"book[{item}]", lambda: both.wait(60))
     with ThreadPoolExecutor(2) as threads:
         outcomes = list(threads.map(lambda item: forward(handle, f"book[{item}]"), range(2)))
     assert sorted(outcome.verdict for outcome in outcomes) == [Verdict.CARRY_ON, Verdict.END]
@@ -143,11 +143,11 @@ def test_the_second_one_waits_for_the_firsts_commit_and_then_carries_on(app_engi
         go_on.set()
         wait_for(blocked)
 
-    at(Point.AFTER_CLAIM, "book[1]", lambda: claimed.set() or go_on.wait(10))
+    at(Point.AFTER_CLAIM, "book[1]", lambda: claimed.set() or go_on.wait(60))
     at(Point.BEFORE_COMMIT, "book[0]", the_first_has_written)
     with ThreadPoolExecutor(1) as thread:
         second = thread.submit(forward, handle, "book[1]")
-        assert claimed.wait(10)
+        assert claimed.wait(60)
         first = forward(handle, "book[0]")
     assert (first.verdict, second.result().verdict) == (Verdict.END, Verdict.CARRY_ON)
     app_engine.drive(Wide, handle.id)

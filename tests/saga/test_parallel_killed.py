@@ -14,7 +14,6 @@ from tests.support.doomed import Doomed
 from tests.support.wide import Wide
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("whom", [pytest.param("child", marks=pytest.mark.siege), "worker"])
 def test_killed_at_every_point_of_every_one_of_a_stage(workers, world, app_engine, whom):
     with fleet(workers) as beat:

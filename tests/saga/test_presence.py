@@ -214,7 +214,7 @@ def test_one_whose_connection_is_cut_is_back_before_it_is_buried(app_engine, cle
     name = other.name
     before = _holder(sql, name)
     sql("SELECT pg_terminate_backend(:pid)", pid=before)
-    wait_for(lambda: _holder(sql, name) not in (None, before), 10)
+    wait_for(lambda: _holder(sql, name) not in (None, before))
     wake.hold(app_engine.database)
     assert _listed(sql, name)
     assert other.name == name
@@ -225,7 +225,7 @@ def test_one_that_was_buried_alive_goes_on_under_another_name(app_engine, clean,
     holder = _holder(sql, name)
     sql("DELETE FROM saga_owners WHERE name = :name", name=name)
     sql("SELECT pg_terminate_backend(:pid)", pid=holder)
-    wait_for(lambda: other.name != name, 10)
+    wait_for(lambda: other.name != name)
     assert _holder(sql, other.name) is not None
 
 
@@ -269,7 +269,7 @@ def test_a_child_does_not_keep_its_parents_presence_alive(clean, sql):
             assert _holder(sql, name) is not None
             assert parent.stdout.readline() == "forked\n"
             parent.kill()
-            wait_for(lambda: _holder(sql, name) is None, 10)
+            wait_for(lambda: _holder(sql, name) is None)
         finally:
             os.killpg(parent.pid, signal.SIGKILL)
     sql("DELETE FROM saga_owners WHERE name = :name", name=name)

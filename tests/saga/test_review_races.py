@@ -134,13 +134,13 @@ def test_one_that_fails_in_the_moment_of_an_abandon_opens_no_case_about_an_ended
     def hook(point, _saga_id, named):
         if (point, named) == (Point.AFTER_CLAIM, "fails"):
             claimed.set()
-            assert answered.wait(20)
+            assert answered.wait(60)
 
     in_flight = threading.Thread(target=deliver, args=("fails",))
     faultpoints.install(hook)
     try:
         in_flight.start()
-        assert claimed.wait(20)
+        assert claimed.wait(60)
         while handle.status() != "manual_review_required":
             with app_engine.database.transaction() as connection:
                 connection.execute(text("UPDATE saga_steps SET lease_until = NULL, due_at = NULL WHERE name = 'asked'"))
@@ -151,7 +151,7 @@ def test_one_that_fails_in_the_moment_of_an_abandon_opens_no_case_about_an_ended
             answered.set()
             await_waiting(db, in_flight)
             abandon(connection, handle, "Op")
-        in_flight.join(20)
+        in_flight.join(60)
     finally:
         faultpoints.install(None)
         answered.set()
@@ -171,7 +171,7 @@ def test_of_two_operators_at_once_one_wins_and_the_other_is_told(throwaway, app_
     start = threading.Barrier(2)
 
     def act(who, remedy):
-        start.wait(10)
+        start.wait(60)
         try:
             came.append((who, settle(app_engine, case.number, remedy, who=who)))
         except CaseClosed as error:
@@ -181,7 +181,7 @@ def test_of_two_operators_at_once_one_wins_and_the_other_is_told(throwaway, app_
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     won = [who for who, outcome in came if not isinstance(outcome, CaseClosed)]
     told = [str(outcome) for _, outcome in came if isinstance(outcome, CaseClosed)]
     assert (len(won), len(told)) == (1, 1)
@@ -208,7 +208,7 @@ def test_the_loser_waits_for_the_winner_and_writes_nothing(throwaway, app_engine
         thread.start()
         await_waiting(db, thread)
         abandon(connection, handle, "Early")
-    thread.join(20)
+    thread.join(60)
     assert len(told) == 1
     assert "settled by Early" in told[0]
     assert handle.record().steps["call"].state == "failed"

@@ -81,7 +81,7 @@ def test_beat_and_a_worker_sweep(worker, db, app_engine):
     handle = record(Scripted, {})
     assert handle.wait(90) == "completed"
     wait_for(lambda: db.execute(text("SELECT count(*) FROM sweeps WHERE name = 'recover'")).scalar_one() == 1)
-    wait_for(lambda: db.execute(text("SELECT count(*) FROM sweeps WHERE name = 'review'")).scalar_one() == 1, 40)
+    wait_for(lambda: db.execute(text("SELECT count(*) FROM sweeps WHERE name = 'review'")).scalar_one() == 1)
 
 
 @pytest.mark.parametrize(

@@ -318,15 +318,15 @@ def test_one_beside_it_that_fails_during_the_look_turns_the_saga_round(app_engin
     def hook(point: Point, _saga_id: str, name: str) -> None:
         if (point, name) == (Point.AFTER_CLAIM, "book[1]"):
             claimed.set()
-            assert answered.wait(20)
+            assert answered.wait(60)
         elif (point, name) == (Point.AFTER_CALL, "book[0]") and not answered.is_set():
             answered.set()
-            in_flight.join(20)
+            in_flight.join(60)
 
     faultpoints.install(hook)
     try:
         in_flight.start()
-        assert claimed.wait(20)
+        assert claimed.wait(60)
         change(app_engine, "UPDATE saga_steps SET probes = 99, due_at = NULL WHERE name = 'book[0]'")
         deliver("book[0]")
         assert handle.status() == ASKED

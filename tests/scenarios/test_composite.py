@@ -113,7 +113,6 @@ def test_one_step_fails_and_compensation_runs(worker, order, db, simulator):
         handle.result()
 
 
-@pytest.mark.timeout(180)
 def test_100_sagas_run_concurrently(worker, order, db, simulator, staff):
     orders = [order(2) for _ in range(100)]
     for one in orders[::10]:

@@ -125,7 +125,6 @@ def test_one_step_fails_and_compensation_runs(worker, booking, db, simulator):
     assert db.execute(text(receipt)).scalar_one()["deleted_at"], "the evidence of the undo"
 
 
-@pytest.mark.timeout(180)
 def test_100_sagas_run_concurrently(worker, booking, db, simulator, staff):
     requests = [booking() for _ in range(100)]
     taken = requests[::10]

@@ -66,7 +66,6 @@ def test_happy_path(worker, subject, simulator, app_engine, operation):
     assert_in_step(app_engine, simulator, operation, appointment.id, data)
 
 
-@pytest.mark.timeout(180)
 def test_100_sagas_run_concurrently(worker, unbooked, planted, simulator, app_engine, db):
     """A hundred appointments are booked or changed, each in its own way, all at the same time."""
     asked = []

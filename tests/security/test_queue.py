@@ -165,7 +165,7 @@ def watch(worker) -> Watch:
 def test_a_strange_message_is_dropped_in_one_line(queue, watch, rows, booking, strange):
     before = rows()
     STRANGE[strange](queue)
-    wait_for(watch.dropped, 10)
+    wait_for(watch.dropped)
     assert rows() == before
     assert AppointmentCreationSaga.enqueue(booking()).wait(90) == "completed"
     watch.assert_alive()
@@ -179,7 +179,7 @@ def test_a_strange_message_is_dropped_in_one_line(queue, watch, rows, booking, s
 def test_a_pickle_is_never_opened(queue, watch, booking, tmp_path, content_type):
     bomb = pickle.dumps(Touch(tmp_path / "opened"))
     queue.put(bomb, content_type=content_type)
-    wait_for(watch.dropped, 10)
+    wait_for(watch.dropped)
     assert AppointmentCreationSaga.enqueue(booking()).wait(90) == "completed"
     assert not (tmp_path / "opened").exists()
     pickle.loads(bomb)  # noqa: S301 - our own, to see that it would have worked
@@ -194,7 +194,7 @@ def test_what_would_unpack_to_a_hundred_megabytes_is_not_unpacked(queue, watch, 
     from kombu import compression
 
     queue.put(compress(ZEROS), compression=compression.get_encoder(kind)[1])
-    wait_for(watch.dropped, 20)
+    wait_for(watch.dropped)
     assert AppointmentCreationSaga.enqueue(booking()).wait(90) == "completed"
     watch.assert_alive()
     assert watch.grown() < 50_000_000
@@ -203,13 +203,13 @@ def test_what_would_unpack_to_a_hundred_megabytes_is_not_unpacked(queue, watch, 
 @pytest.mark.parametrize("kind", ["zlib", "bzip2", "lzma"])
 def test_a_deployment_may_compress_its_messages(watch, kind):
     app.tasks[TASK].apply_async(kwargs={"saga_id": NOBODY}, queue="saga.steps", compression=kind)
-    wait_for(lambda: f"there is no saga {NOBODY}" in watch.said(), 10)
+    wait_for(lambda: f"there is no saga {NOBODY}" in watch.said())
 
 
 def test_a_saga_that_is_not_there_is_told_by_its_id(queue, watch, rows):
     before = rows()
     queue.call({"saga_id": NOBODY})
-    wait_for(lambda: f"there is no saga {NOBODY} in this database" in watch.said(), 10)
+    wait_for(lambda: f"there is no saga {NOBODY} in this database" in watch.said())
     assert rows() == before
     watch.assert_alive()
     assert "Traceback" not in watch.said()
@@ -225,7 +225,7 @@ def test_a_step_of_another_kind_of_saga_does_nothing(queue, watch, rows, booking
     for step in ("create_customer", "book_calcom", "compensate"):
         queue.call({"saga_id": saga_id.id}, task=f"appointment_creation.{step}")
     assert AppointmentCreationSaga.enqueue(booking()).wait(90) == "completed"
-    wait_for(lambda: watch.said().count("received") >= 2 * 4 + 7, 10)
+    wait_for(lambda: watch.said().count("received") >= 2 * 4 + 7)
     after = rows()
     assert [row for row in after["saga_events"] if row["saga_id"] == saga_id.id] == before["saga_events"]
     watch.assert_alive()
@@ -254,7 +254,7 @@ def test_a_task_of_celery_s_own_changes_nothing(queue, watch, rows, booking, nam
     before = rows()
     step = {"task": TASK, "args": [], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
     queue.call({}, [step, [{"saga_id": NOBODY}]], task=f"celery.{name}")
-    wait_for(lambda: f"celery.{name}" in watch.said() and ("succeeded" in watch.said() or "raised" in watch.said()), 10)
+    wait_for(lambda: f"celery.{name}" in watch.said() and ("succeeded" in watch.said() or "raised" in watch.said()))
     assert rows() == before
     assert AppointmentCreationSaga.enqueue(booking()).wait(90) == "completed"
     watch.assert_alive()

@@ -74,7 +74,7 @@ def address(own) -> tuple[str, int]:
 
 def post(address: tuple[str, int], body: bytes, signatures: list[str]) -> int:
     """Send a body with so many signatures, and return the status."""
-    connection = http.client.HTTPConnection(*address, timeout=20)
+    connection = http.client.HTTPConnection(*address, timeout=60)
     connection.putrequest("POST", "/")
     connection.putheader("Content-Length", str(len(body)))
     for signature in signatures:
@@ -97,7 +97,7 @@ def refused(own, db):
 
     def check(status: int, expected: int) -> None:
         assert status == expected
-        wait_for(lambda: len(own.said) > before, 5)
+        wait_for(lambda: len(own.said) > before)
         lines = own.said[before:]
         assert len(lines) == 1
         assert "webhook refused: " in lines[0]
@@ -146,7 +146,7 @@ def test_the_comparison_takes_the_same_time_whatever_is_compared(monkeypatch):
 
 def raw(address: tuple[str, int], request: bytes) -> bytes:
     """Send bytes, and return the first line of what comes back; nothing if the line is cut."""
-    with socket.create_connection(address, timeout=20) as line:
+    with socket.create_connection(address, timeout=60) as line:
         line.sendall(request)
         return line.recv(100).partition(b"\r\n")[0]
 
@@ -171,7 +171,7 @@ def test_two_lengths_are_none(address, lengths):
 
 def test_a_body_without_end_is_refused(address, own):
     """In chunks, none of which says how many are to come: more than `MAX_BODY` is not kept."""
-    with socket.create_connection(address, timeout=20) as line:
+    with socket.create_connection(address, timeout=60) as line:
         line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(3 * MAX_BODY // 65536):
             line.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
@@ -185,5 +185,5 @@ def test_many_slow_bodies_keep_nobody_waiting_and_are_cut_off(address, own):
         slow = [lines.enter_context(socket.create_connection(address, BODY_WITHIN + 10)) for _ in range(50)]
         for line in slow:
             line.sendall(head)
-        assert own.post(b'{"triggerEvent": "PING"}').elapsed.total_seconds() < 5
+        assert own.post(b'{"triggerEvent": "PING"}').elapsed.total_seconds() < BODY_WITHIN, "none was cut off yet"
         assert set(threads.map(lambda line: line.recv(100), slow)) == {b""}

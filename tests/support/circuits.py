@@ -21,4 +21,4 @@ def admitted(circuit, operation=ME):
 
 
 def await_trial(circuit):
-    wait_for(lambda: circuit.snapshot().next_trial_in == 0, 5)
+    wait_for(lambda: circuit.snapshot().next_trial_in == 0)

@@ -73,7 +73,7 @@ def running(
             yield Flower(f"http://127.0.0.1:{_port(log)}" + (f"/{prefix}" if prefix else ""), log, auth)
         finally:
             process.terminate()
-            process.join(10)
+            process.join(60)
             process.kill()
             process.join()
 

@@ -23,5 +23,5 @@ def patiently(act: Callable[[], T]) -> T:
             return False
         return True
 
-    wait_for(succeeds, 60)
+    wait_for(succeeds)
     return done[0]

@@ -65,7 +65,7 @@ class Problems:
         handle = record(AppointmentCreationSaga, self._booking())
         deaths.plan(worker.folder, handle.id, "book_calcom", Point.AFTER_CALL, "worker")
         self._publisher.steps(AppointmentCreationSaga, handle.id, ["create_customer"])
-        wait_for(lambda: not worker.alive, 60)
+        wait_for(lambda: not worker.alive)
         change(self.engine, "UPDATE saga_steps SET lease_until = saga_now() WHERE lease_until IS NOT NULL")
         return handle
 

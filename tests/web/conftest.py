@@ -44,7 +44,7 @@ class Receiver:
     def post(self, body: bytes | Iterator[bytes], signature: str | None = None) -> requests.Response:
         """Send a body, signed as Cal.com would unless a signature is given."""
         signature = signature or sign(body, SecretStr(SECRET))
-        return requests.post(self.url, data=body, headers={SIGNATURE_HEADER: signature}, timeout=20)
+        return requests.post(self.url, data=body, headers={SIGNATURE_HEADER: signature}, timeout=60)
 
     def tell(self, trigger: str, uid: str, created: str = "2030-01-01T00:00:00.000Z", **payload) -> requests.Response:
         document = {"triggerEvent": trigger, "createdAt": created, "payload": {"uid": uid, **payload}}
@@ -74,8 +74,8 @@ def _running(kind: str, environment: dict[str, str]) -> Iterator[Receiver]:
             yield Receiver(url, said)
         finally:
             process.terminate()
-            process.wait(20)
-            reading.join(20)
+            process.wait(60)
+            reading.join(60)
 
 
 @pytest.fixture(scope="module")

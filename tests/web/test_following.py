@@ -110,7 +110,7 @@ def test_webhooks_with_every_bad_habit(worker, told, booking, simulator, db, at_
     for one in made[::2]:
         simulator.host("cancel", live[one.id])
     simulator.switch(webhooks_reordered=0)
-    wait_for(lambda: not agreed(), 60)
+    wait_for(lambda: not agreed())
     at_rest()
     assert agreed() == []
     fates = [delivery["fate"] for delivery in simulator.deliveries()]

@@ -51,7 +51,7 @@ def fastapi_client():
     transport = ASGITransport(ran(FASTAPI, "guide_fastapi").app, raise_app_exceptions=False)
 
     async def exchange(form):
-        async with AsyncClient(transport=transport, base_url="http://here", timeout=20) as client:
+        async with AsyncClient(transport=transport, base_url="http://here", timeout=60) as client:
             status, document = _answer(await client.post("/book", json=form), lambda reply: reply.json())
             if "saga" in document:
                 # As Cal.com sends it, which follows no redirect.

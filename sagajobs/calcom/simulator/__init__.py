@@ -48,10 +48,10 @@ endpoints, which take and give JSON; a body that makes no sense is a 400 that sa
     no answer was sent), in all and by operation.
 
 `POST /_simulator/reset`
-    Forget everything. May carry `"switches"` and a `"world"`: `{"hosts": [{id, name, email, username, time_zone}],
-    "event_types": [{id, slug, title, length, lengths, hosts, requires_confirmation, round_robin,
-    cancelling_disabled, minimum_notice, days_ahead, reschedule_notice, foreign}]}`; see `world.EventType`, and
-    `world.default_world` for what there is otherwise.
+    Forget everything; a slow call that is under way does nothing any more, and is not counted. May carry `"switches"`
+    and a `"world"`: `{"hosts": [{id, name, email, username, time_zone}], "event_types": [{id, slug, title, length,
+    lengths, hosts, requires_confirmation, round_robin, cancelling_disabled, minimum_notice, days_ahead,
+    reschedule_notice, foreign}]}`; see `world.EventType`, and `world.default_world` for what there is otherwise.
 
 Simulated are bookings with everything that can be done to one, their attendees, slots and reservations, webhooks, event
 types (list and one) and `/v2/me`. Recurring, instant, seated and team-slug bookings, and templates of webhooks, answer

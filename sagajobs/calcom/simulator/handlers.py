@@ -86,6 +86,7 @@ class ApiHandler(SimulatorHandler):
         """Serve the request here, for every method alike."""
         self._gone = asyncio.Event()
         self._arrived = time.time()
+        self._resets = self.state.resets
         self._method = self.request.method or ""
         # The service rewrites the older prefix away before it looks at anything.
         self._path = self.request.path.removeprefix("/api")
@@ -94,7 +95,8 @@ class ApiHandler(SimulatorHandler):
         refusal = self._over_limit(route)
         fault = None if refusal else self.state.faults.pick(operation)
         reply = refusal.reply(self._url()) if refusal else await self._served(fault, operation)
-        self._record(operation, fault, reply)
+        if not self._outlived():
+            self._record(operation, fault, reply)
         if reply is None:
             self.detach().close()
         else:
@@ -107,6 +109,8 @@ class ApiHandler(SimulatorHandler):
             return await self._answer()
         if fault.when == "before":
             reply = await self._spoilt(fault, operation)
+            if self._outlived():
+                return None
             # Whether the client still waits or not: a server that is late does its work all the same.
             return await self._answer() if fault.kind == "slow" else reply
         # Committed here, whatever becomes of the answer; and what has waited for an answer need wait no longer.
@@ -114,6 +118,10 @@ class ApiHandler(SimulatorHandler):
         self.state.deliveries.release()
         reply = await self._spoilt(fault, operation)
         return answer if fault.kind == "slow" else reply
+
+    def _outlived(self) -> bool:
+        """Tell whether the simulator was reset meanwhile: what comes after that must not find this call's work."""
+        return self._resets != self.state.resets
 
     def on_connection_close(self) -> None:
         """Note that the client gave up, which ends a silent call."""

@@ -45,6 +45,8 @@ class RequestRecord:
 class State:
     """World, ledger, reservations, webhooks, faults, switches, the latest requests and the count of all.
 
+    `resets` says how often it has begun anew: a call under way that finds it changed is of a world that is gone.
+
     Args:
         api_keys: the tokens that are accepted.
     """
@@ -52,11 +54,13 @@ class State:
     def __init__(self, api_keys: Collection[str]) -> None:
         self.api_keys = frozenset(api_keys)
         self._http: AsyncHTTPClient | None = None
+        self.resets = 0
         self._begin(default_world(), Switches())
 
     def reset(self, world: World | None = None, switches: Switches | None = None) -> None:
         """Forget everything and begin with this world, or the default one."""
         self.deliveries.close()
+        self.resets += 1
         self._begin(world or default_world(), switches or Switches())
 
     def _begin(self, world: World, switches: Switches) -> None:
