@@ -6,18 +6,17 @@ import contextlib
 import os
 import signal
 import sys
-import threading
-import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 from sagajobs.testing import nursery, stack
+from sagajobs.testing.waiting import wait_for
 
 APP = "sagajobs.testing.workerapp"
 
-COMES_UP_WITHIN = 40.0
-"""Seconds that a worker may take until it is ready."""
+COMES_UP_WITHIN = 120.0
+"""Seconds that a worker may take until it is ready: several may be starting on a machine that is busy."""
 
 STOPS_WITHIN = 6.0
 """Seconds that it may take to finish what it is at."""
@@ -78,11 +77,13 @@ class Worker:
         self._await_ready()
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + COMES_UP_WITHIN
-        while self._sign not in (said := self.log.read_text(errors="replace") if self.log.exists() else ""):
-            if not self.alive or time.monotonic() > deadline:
-                raise AssertionError(f"the worker did not come up:\n{said[-3000:]}")
-            threading.Event().wait(0.05)
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: self._sign in self._said() or not self.alive, COMES_UP_WITHIN)
+        if self._sign not in (said := self._said()):
+            raise AssertionError(f"the worker did not come up:\n{said[-3000:]}")
+
+    def _said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def alive(self) -> bool:

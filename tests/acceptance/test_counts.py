@@ -32,7 +32,8 @@ def counted(workers, tmp_path):
     """A worker that counts, and the counts of this process and of the worker together."""
     counts = tmp_path / "counts.log"
     counts.touch()
-    worker = workers(COUNT_FILE=str(counts))
+    # With much patience: a call that was not answered in time would be counted, too, and nobody sweeps.
+    worker = workers(COUNT_FILE=str(counts), SAGAJOBS_CALCOM_READ_TIMEOUT="60")
     here: list[str] = []
     listeners = [
         (Engine, "before_cursor_execute", lambda *args: here.append(f"query {' '.join(args[2].split())[:60]}")),

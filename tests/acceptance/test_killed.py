@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -66,6 +67,7 @@ def test_a_caller_that_runs_a_saga_itself_dies_and_the_workers_finish_it(
     script = Path(__file__).parent.parent / "support" / "dying_caller.py"
     ended = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "request.json"), point],
+        env=os.environ | {"SAGAJOBS_STALL_AFTER": "30"},  # else a sweep may be faster than one who is slow, and lives
         check=False,
         capture_output=True,
         text=True,

@@ -54,7 +54,7 @@ def machine(app_engine, clean, simulator, monkeypatch) -> type[Bookings]:
     from sagajobs.root import servers
 
     monkeypatch.setattr(app_engine, "publisher", app_engine.publisher)  # each history sets its own; put back at the end
-    plain = CalcomClient(servers().calcom, servers().calcom_api_key, connect_timeout=0.5, read_timeout=2)
+    plain = CalcomClient(servers().calcom, servers().calcom_api_key, connect_timeout=60, read_timeout=60)
     # Known before Cal.com fails, and for as long as this lasts: that it is asked no more for some seconds is real time.
     monkeypatch.setattr(services, "KNOWN_FOR", 86400.0)
     event_types = services.EventTypes(lambda: plain)
@@ -88,7 +88,7 @@ def _hurry(connection, _record) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300 + 2 * EXAMPLES)
+@pytest.mark.timeout(600 + 4 * EXAMPLES)
 def test_whatever_happens_it_ends_well(machine):
     run_state_machine_as_test(
         machine,

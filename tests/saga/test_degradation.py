@@ -83,7 +83,7 @@ def test_past_the_pivot_a_failure_is_marked_and_the_saga_is_partial(throwaway, w
     (said,) = events(db, handle, "step_degraded")
     assert said.detail["delay"] == 3600.0
     in_an_hour = db.execute(text("SELECT extract(epoch FROM next_at - saga_now()) FROM sagas")).scalar_one()
-    assert 3590 < in_an_hour <= 3600
+    assert 3000 < in_an_hour <= 3600
     assert recover(app_engine) == 0, "it is not due yet"
     due(app_engine)
     recover(app_engine)
@@ -169,7 +169,7 @@ def test_an_external_step_whose_calls_never_happened_is_marked_too(throwaway, wo
 
 
 def test_while_it_holds_nothing_is_counted_and_nothing_is_written(throwaway, app_engine, db):
-    wait = [7.0]
+    wait = [700.0]
     done = []
     act = step(external=True, irreversible=True, retry=QUICK, hold=lambda saga: wait[0])(
         lambda self, key: done.append(key)
@@ -183,7 +183,7 @@ def test_while_it_holds_nothing_is_counted_and_nothing_is_written(throwaway, app
     assert (record_.state, record_.steps["act"].attempts, record_.hints, done) == ("pending", 0, 0, [])
     assert [row.event for row in db.execute(text("SELECT event FROM saga_events"))] == ["saga_created"]
     left = db.execute(text("SELECT extract(epoch FROM next_at - saga_now()) FROM sagas")).scalar_one()
-    assert 5 < left <= 7
+    assert 500 < left <= 700
     wait[0] = 0.0
     assert throwaway.sweep(handle) == "completed"
     assert len(done) == 1

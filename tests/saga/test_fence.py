@@ -10,13 +10,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from sagajobs.errors import ClaimLost
-from sagajobs.saga import Database, act
+from sagajobs.saga import Database, act, forward
 from sagajobs.saga.act import Verdict
 from sagajobs.saga.events import Lifecycle
 from sagajobs.saga.faultpoints import Point
 from sagajobs.saga.states import FORWARD, SagaState, StepState
 from sagajobs.saga.store import StepWrite, Store
 from sagajobs.testing.waiting import wait_for
+from tests.support.patience import patiently
 from tests.support.sagas import Scripted, record
 
 FIRST, CALL, EXTRA, LAST = Scripted.definition.steps
@@ -56,6 +57,7 @@ def test_a_zombie_that_wakes_after_its_lease_writes_nothing(app_engine, world, d
 
 def test_a_zombie_that_wakes_before_its_call_makes_none(app_engine, world, at, monkeypatch):
     """Others have looked meanwhile, seen nothing and made the call themselves; no fence holds back one more outside."""
+    long = act.LEASE_MARGIN
     monkeypatch.setattr(act, "LEASE_MARGIN", 0.05)
     handle = record(Scripted, {})
     app_engine.executor.forward(Scripted, FIRST, handle.id)
@@ -63,6 +65,7 @@ def test_a_zombie_that_wakes_before_its_call_makes_none(app_engine, world, at, m
     def frozen_meanwhile() -> None:
         over = time.monotonic() + act.LEASE_MARGIN
         wait_for(lambda: time.monotonic() > over)
+        monkeypatch.setattr(act, "LEASE_MARGIN", long)  # the others are quick, however slow this machine is
         expire_leases(app_engine)
         app_engine.drive(Scripted, handle.id)
 
@@ -72,8 +75,11 @@ def test_a_zombie_that_wakes_before_its_call_makes_none(app_engine, world, at, m
     assert world.acts(handle.id).count("book") == 1
 
 
-def test_a_copy_that_comes_between_a_local_steps_count_and_its_lock_counts_no_attempt(app_engine, world, at):
+def test_a_copy_that_comes_between_a_local_steps_count_and_its_lock_counts_no_attempt(
+    app_engine, world, at, monkeypatch
+):
     """As after a worker's death, when the broker's redelivery meets the sweep's hint."""
+    monkeypatch.setattr(forward, "HANDOVER", 60.0)  # it comes in time, however slow this machine is
     handle = record(Scripted, {})
     outcomes: list = []
     at(
@@ -219,11 +225,11 @@ def test_a_write_under_an_old_fence_or_from_an_old_state_is_refused(app_engine, 
 def test_a_frozen_worker_cannot_hold_a_local_step_for_ever(app_engine, world):
     """The server ends a transaction that stands idle, so that a stopped process does not hold the step's row."""
     url = app_engine.database.engine.url.render_as_string(hide_password=False)
-    frozen = Database(lambda: url, idle_in_transaction=0.2)
+    frozen = Database(lambda: url, idle_in_transaction=1.0)
     handle = record(Scripted, {})
-    with frozen.engine.connect() as holding:
+    with patiently(frozen.engine.connect) as holding:  # which the server may end as well, if it takes long
         assert Store(holding).look(handle.id, "first").step is not None
-        ended, cause = app_engine.drive(Scripted, handle.id, patience=20)
+        ended, cause = app_engine.drive(Scripted, handle.id, patience=120)
         assert (ended.state, cause) == ("completed", None)
         with pytest.raises(DBAPIError):
             holding.execute(text("SELECT 1"))

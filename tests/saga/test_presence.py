@@ -78,7 +78,7 @@ def test_a_step_of_a_worker_that_is_gone_is_settled_before_its_lease_ends(worker
     wait_for(hit.exists)
     with app_engine.database.transaction() as connection:  # as if its call took much longer than it does
         longer = text(
-            "UPDATE saga_steps SET lease_until = saga_now() + interval '10 min' WHERE lease_until > saga_now()"
+            "UPDATE saga_steps SET lease_until = saga_now() + interval '10 min' WHERE lease_until IS NOT NULL"
         )
         assert connection.execute(longer).rowcount == 1
         connection.execute(text("UPDATE sagas SET next_at = saga_now() + interval '10 min'"))
@@ -92,10 +92,13 @@ def test_messages_in_the_hands_of_a_worker_that_is_gone_are_sent_again(workers, 
     monkeypatch.setattr(app_engine.executor, "stall_after", LONG)
     quiet = {"SAGAJOBS_STALL_AFTER": str(LONG)}
     first = [workers(concurrency=2, **quiet) for _ in range(2)]
-    handles = [Scripted.enqueue({}) for _ in range(60)]
-    wait_for(lambda: sum(handle.status() == "completed" for handle in handles) >= 15)
-    for worker in first:
-        worker.kill()
+    handles = [record(Scripted, {}) for _ in range(60)]
+    hits = [deaths.plan(first[0].folder, handle.id, "first", "before_claim", "worker") for handle in handles[15:]]
+    for handle in handles:
+        app_engine.hint(Scripted, handle.id)
+    wait_for(lambda: not any(worker.alive for worker in first))
+    for hit in hits:
+        hit.with_suffix("").unlink(missing_ok=True)
     assert any(handle.status() != "completed" for handle in handles)
     workers(concurrency=2, beat=True, **quiet)
     assert {handle.wait(90) for handle in handles} == {"completed"}

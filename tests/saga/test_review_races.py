@@ -21,7 +21,8 @@ def await_waiting(db, thread: threading.Thread) -> None:
     """Wait until what a thread does has come to a step's row that is locked."""
     waits = text("""
         SELECT count(*) FROM pg_stat_activity
-        WHERE wait_event_type = 'Lock' AND (query LIKE '%saga_steps%' OR query LIKE '%sagajobs_write%')
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+            AND (query LIKE '%saga_steps%' OR query LIKE '%sagajobs_write%')
     """)
     while not db.execute(waits).scalar_one():
         assert thread.is_alive()

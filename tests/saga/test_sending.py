@@ -14,6 +14,7 @@ from sagajobs.root import app, settings
 from sagajobs.runtime.urls import as_broker
 from sagajobs.saga.canvas import SagaTask
 from sagajobs.saga.sending import Sending
+from sagajobs.testing.waiting import wait_for
 from tests.support.ownredis import OwnRedis
 
 LONG = 20
@@ -38,8 +39,9 @@ def test_a_redis_that_falls_silent_holds_nobody(tmp_path):
         with ThreadPoolExecutor(1) as thread:
             sent = thread.submit(send)
             try:
+                wait_for(sent.done, LONG, "an answer")
                 with pytest.raises(OperationalError):
-                    sent.result(LONG)
+                    sent.result()
             finally:
                 broker.thaw()
         send()

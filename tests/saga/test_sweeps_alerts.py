@@ -88,12 +88,15 @@ def test_an_alert_takes_its_place_in_the_history_behind_what_is_being_committed(
     """Else a subscriber who passes over what comes behind a higher number would miss what others do to the saga."""
     handle = in_doubt(app_engine)
     age(app_engine, 16)
-    waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%alerted%'")
+    waits = text("""
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%alerted%'
+    """)
     with ThreadPoolExecutor(1) as pool:
         with app_engine.database.transaction() as other:
             other.execute(text("UPDATE sagas SET updated_at = saga_now() WHERE id = :id"), {"id": handle.id})
             sweeping = pool.submit(overdue)
-            wait_for(lambda: db.execute(waits).scalar_one() == 1, 10, "an alert that waits for the saga")
+            wait_for(lambda: db.execute(waits).scalar_one() == 1, what="an alert that waits for the saga")
         assert sweeping.result() == [handle.id]
 
 

@@ -115,7 +115,7 @@ def test_retry_after_transient_failure(worker, subject, simulator, app_engine, k
         for operation, (appointment, data) in subjects.items()
     }
     for operation, (appointment, data) in subjects.items():
-        assert handles[operation].wait(60) == "completed"
+        assert handles[operation].wait(90) == "completed"
         assert handles[operation].result()["success"]
         assert handles[operation].record().steps["call_calcom"].attempts == 3
         assert_in_step(app_engine, simulator, operation, appointment.id, data)

@@ -24,8 +24,8 @@ def gate(monkeypatch, kind, *, per_minute: int) -> tuple[Circuit, Shared]:
     client = CalcomClient(
         servers.calcom,
         servers.calcom_api_key,
-        connect_timeout=0.5,
-        read_timeout=2,
+        connect_timeout=60,  # faults answer, or drop the connection; a machine that stands still is none
+        read_timeout=60,
         gate=Gate(circuit=circuit, quota=quota),
     )
     monkeypatch.setattr(kind, "services", replace(kind.services, client=lambda: client, circuit=lambda: circuit))

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 
 from sagajobs import root
-from sagajobs.calcom import quota
+from sagajobs.calcom import quota, shared
 
 SPEED = 15.0
 
@@ -17,10 +17,12 @@ MINUTE = quota.SERVER_WINDOW / SPEED
 def shorten(set_attribute: Callable[[object, str, object], object] = setattr) -> None:
     """Have the application keep its quota over the shorter minute; to be called before it has made one.
 
-    The other side's must be as short: `simulator.limit(calls, window=MINUTE)`.
+    It waits for Redis for as long as that takes: on a machine that stands still it would go on without a quota. The
+    other side's must be as short: `simulator.limit(calls, window=MINUTE)`.
     """
     set_attribute(root, "Quota", functools.partial(quota.Quota, server_window=MINUTE))
     set_attribute(quota, "SKEW", quota.SKEW / SPEED)
+    set_attribute(shared, "TIMEOUT", 60.0)
     spreads = {priority: (least / SPEED, most / SPEED) for priority, (least, most) in quota.SPREADS.items()}
     set_attribute(quota, "SPREADS", spreads)
 

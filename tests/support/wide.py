@@ -90,6 +90,8 @@ class Locking(Saga):
 
     name = "locking"
     Input = Wanted
+    lock_wait = 300.0
+    """Seconds: who comes late in a long line must get it, however slow the machine is."""
     _act = Scripted._act
 
     def locks(self) -> list[str]:
