@@ -54,31 +54,37 @@ class Database:
         return self._engine
 
     def _create(self) -> Engine:
-        idle = int(self._idle_in_transaction * 1000)
         engine = create_engine(
             self._url(),
             pool_size=self._pool_size,
             max_overflow=20,
             # An error message with a statement's parameters would carry a customer's data into logs (SPEC G7).
             hide_parameters=True,
-            connect_args={
-                "options": f"-c idle_in_transaction_session_timeout={idle} -c lock_timeout={LOCK_TIMEOUT * 1000}",
-                "application_name": "sagajobs",
-                "connect_timeout": 5,
-                "keepalives_idle": 10,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-            },
+            connect_args=self._arguments(),
         )
         tell_of_missing_tables(engine)
         return engine
 
+    def _arguments(self) -> dict[str, Any]:
+        idle = int(self._idle_in_transaction * 1000)
+        return {
+            "options": f"-c idle_in_transaction_session_timeout={idle} -c lock_timeout={LOCK_TIMEOUT * 1000}",
+            "application_name": "sagajobs",
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        }
+
     def _detached(self) -> Any:
-        """Return a connection (psycopg2) that the pool does not know any more."""
-        pooled = self.engine.raw_connection()
-        connection = pooled.dbapi_connection
-        pooled.detach()
-        return connection
+        """Return a connection (psycopg2) beside the pool's.
+
+        Who needs one holds one of the pool's already, and where many begin at once, all are held: they would wait for
+        each other.
+        """
+        dialect = self.engine.dialect
+        arguments, named = dialect.create_connect_args(self.engine.url)
+        return dialect.connect(*arguments, **{**named, **self._arguments()})
 
     def _forget(self) -> None:
         self._lock = threading.Lock()

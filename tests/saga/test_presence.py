@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import psycopg2
 import pytest
@@ -250,6 +251,16 @@ def test_a_process_that_ends_in_order_strikes_itself_off(clean, sql, other):
     assert _listed(sql, name)
     other.close()
     assert not _listed(sql, name)
+
+
+def test_it_is_to_be_had_where_the_pool_has_no_connection_left(app_engine, clean):
+    """Whoever claims a step holds one: where many begin at once, all are held by those who wait for their name."""
+    database = Database(lambda: app_engine.database.engine.url.render_as_string(hide_password=False), pool_size=1)
+    with ExitStack() as held:
+        for _ in range(database.engine.pool.size() + database.engine.pool._max_overflow):
+            held.enter_context(database.engine.connect())
+        assert "/" in database.presence.name, "its number in the list"
+    database.close()
 
 
 FORKING = """
