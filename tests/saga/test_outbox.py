@@ -228,9 +228,8 @@ def way():
 
 
 @pytest.fixture
-def by_way(way, monkeypatch):
-    """A Celery app like ours that goes this way. It waits for confirmations for a second each, as there are several."""
-    monkeypatch.setattr(sending, "CONFIRM_WITHIN", 1.0)
+def by_way(way):
+    """A Celery app like ours that goes this way."""
     url = make_url(str(app.conf.broker_url)).set(host="127.0.0.1", port=way.port)
     with Celery(broker=url.render_as_string(hide_password=False), amqp=type(app.amqp), set_as_current=False) as by_way:
         by_way.conf.broker_transport_options = app.conf.broker_transport_options
@@ -281,12 +280,19 @@ def send(request, app_engine, by_way):
         beat.connection.collect()
 
 
-def test_a_rabbitmq_that_falls_silent_holds_nobody(kept, app_engine, way, by_way, send):
+@pytest.fixture
+def hurry(monkeypatch):
+    """From now on a confirmation is waited for for a second, as there are several."""
+    return lambda: monkeypatch.setattr(sending, "CONFIRM_WITHIN", 1.0)
+
+
+def test_a_rabbitmq_that_falls_silent_holds_nobody(kept, app_engine, way, by_way, send, hurry):
     """As it does when its machine is cut off: connections stay, and nothing is answered."""
     bus = Bus(lambda: by_way, settings().queue_prefix)
     app_engine.drive(Scripted, record(Scripted, {}).id)
     assert send(bus)
     app_engine.drive(Scripted, record(Scripted, {}).id)
+    hurry()
     way.through.clear()
     with ThreadPoolExecutor(1) as thread:
         sent = thread.submit(send, bus)
@@ -296,7 +302,7 @@ def test_a_rabbitmq_that_falls_silent_holds_nobody(kept, app_engine, way, by_way
             way.through.set()
 
 
-def test_a_rabbitmq_that_confirms_nothing_holds_nobody_and_loses_no_event(kept, app_engine, way, by_way, send):
+def test_a_rabbitmq_that_confirms_nothing_holds_nobody_and_loses_no_event(kept, app_engine, way, by_way, send, hurry):
     """As it does when it is short of memory or disk; what it confirms late is not taken for the next event's.
 
     One that was refused, as a queue was full, would be deleted as sent.
@@ -306,6 +312,7 @@ def test_a_rabbitmq_that_confirms_nothing_holds_nobody_and_loses_no_event(kept, 
     app_engine.drive(Scripted, record(Scripted, {}).id)
     with app_engine.database.reading() as connection:
         wanted = {str(number) for number in connection.execute(text("SELECT id FROM outbox")).scalars()}
+    hurry()
     way.confirming.clear()
     with ThreadPoolExecutor(1) as thread:
         sent = thread.submit(send, bus)

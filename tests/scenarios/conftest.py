@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from sagajobs.saga import RetryPolicy
-from sagajobs.testing.worker import Worker
-from tests.support.fixtures import APP
 
 SOON = RetryPolicy(max_attempts=3, base=0.05, max_delay=0.1)
 
 
 @pytest.fixture(scope="module")
-def _shared_worker(tmp_path_factory, app_engine) -> Iterator[Worker]:
-    """As in `tests/support/fixtures.py`, with more patience: histories are told, and a slow answer has another one."""
-    folder = tmp_path_factory.mktemp("worker")
-    worker = Worker(folder, app=APP, beat=True, SAGAJOBS_CALCOM_READ_TIMEOUT="60")
-    yield worker
-    worker.stop()
+def worker_environment() -> dict[str, str]:
+    """With much patience: what is told of histories is told of Cal.com's faults, of which a slow machine is none."""
+    return {"SAGAJOBS_CALCOM_READ_TIMEOUT": "60"}
 
 
 @pytest.fixture

@@ -160,8 +160,14 @@ def _clean_broker(saga_stack) -> None:
 
 
 @pytest.fixture(scope="module")
-def _shared_worker(tmp_path_factory, app_engine) -> Iterator[Worker]:
-    worker = Worker(tmp_path_factory.mktemp("worker"), app=APP, beat=True)
+def worker_environment() -> dict[str, str]:
+    """The variables of a module's worker, beside those of this process."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def _shared_worker(tmp_path_factory, app_engine, worker_environment) -> Iterator[Worker]:
+    worker = Worker(tmp_path_factory.mktemp("worker"), app=APP, beat=True, **worker_environment)
     yield worker
     worker.stop()
 
