@@ -18,6 +18,9 @@ from sagajobs.saga.presence import Presence
 IDLE_IN_TRANSACTION = 60
 """Seconds after which the server ends an idle transaction: a frozen worker must not hold a saga's row for ever."""
 
+CONNECT_WITHIN = 5
+"""Seconds that it may take to get a connection of a server."""
+
 LOCK_TIMEOUT = 30
 """Seconds that a statement may wait for a lock (SPEC G6: a wait has an end)."""
 
@@ -70,7 +73,7 @@ class Database:
         return {
             "options": f"-c idle_in_transaction_session_timeout={idle} -c lock_timeout={LOCK_TIMEOUT * 1000}",
             "application_name": "sagajobs",
-            "connect_timeout": 5,
+            "connect_timeout": CONNECT_WITHIN,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import text
 
-from sagajobs.saga import Database, act, backward, declaration, faultpoints
+from sagajobs.saga import Database, act, backward, database, declaration, faultpoints
 from sagajobs.saga.act import Outcome
 from sagajobs.saga.faultpoints import Point
 from sagajobs.testing.broker import HandBroker
@@ -17,7 +17,8 @@ from tests.support.throwaway import PREFIX, Throwaway
 from tests.support.wide import Held, Locking, Wide
 
 LONG = 300.0
-"""Seconds for which a claim of this process is good: what a test does within one must not depend on how quick it is."""
+"""Seconds for which a claim of this process is good, and for which it waits for a connection: what a test does must not
+depend on how quick it is."""
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def world(app_engine, clean, monkeypatch) -> World:
     """The world outside, empty."""
     for module in (declaration, act, backward):
         monkeypatch.setattr(module, "LEASE_MARGIN", LONG)
+    monkeypatch.setattr(database, "CONNECT_WITHIN", int(LONG))
     world = sagas.register(app_engine)
     wide.register(app_engine, world)
     versioned.register(app_engine, world)

@@ -114,7 +114,7 @@ class Locking(Saga):
         self._note(db, "end")
         ACTS[self._act("undo_begin")]()
 
-    @step(external=True, irreversible=True, idempotent=True, retry=QUICK, timeout=1)
+    @step(external=True, irreversible=True, idempotent=True, retry=QUICK, timeout=30)
     def work(self, key: str) -> None:
         ACTS[self._act("work")]()
 
