@@ -143,7 +143,7 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def eventually(check: Callable[[], object], what: str, timeout: float = 30) -> object:
+def eventually(check: Callable[[], object], what: str, timeout: float = 120) -> object:
     """Wait until `check` returns something true, and return that."""
     return wait_for(check, timeout, what)
 

@@ -19,6 +19,8 @@ from sagajobs.cli import webexample
 from sagajobs.testing.simulator import Simulator
 from tests.support.documents import assert_shown, outputs
 
+pytestmark = pytest.mark.timeout(900)
+
 READY = "Ctrl-C stops everything."
 
 
@@ -43,8 +45,8 @@ class Up:
         return self.log.read_text()
 
     def await_ready(self) -> None:
-        # A dozen processes, each within 30 s or it is an error of its own.
-        self.eventually(lambda: READY in self.said() or self.process.poll() is not None, "the stack", 120)
+        # A dozen processes, each within a minute or it is an error of its own.
+        self.eventually(lambda: READY in self.said() or self.process.poll() is not None, "the stack", 300)
         assert self.process.poll() is None, self.said()
 
     def pid_of(self, name: str) -> int:
@@ -52,7 +54,7 @@ class Up:
 
     def end(self, how: signal.Signals) -> int:
         self.process.send_signal(how)
-        return self.process.wait(60)
+        return self.process.wait(180)
 
 
 def _flowers_port() -> socket.socket | None:
@@ -83,7 +85,7 @@ def test_up_and_down_and_up_again(shell, make_home, up_in, living_in, eventually
     there = shell.with_env(SAGAJOBS_HOME=str(home), SAGAJOBS_CALCOM_READ_TIMEOUT="2")
     with contextlib.ExitStack() as taken:
         with contextlib.suppress(AssertionError):  # somebody has Flower's port, and keeps it: as good
-            taken.enter_context(eventually(_flowers_port, "Flower's port"))
+            taken.enter_context(eventually(_flowers_port, "Flower's port", 30))
         first = up_in(there)
         first.await_ready()
     said = first.said()
@@ -176,7 +178,7 @@ def test_a_program_that_cannot_start_ends_it(shell, make_home, tmp_path, living_
     home = make_home()
     (tmp_path / "celeryconfig.py").write_text("worker_pool = 'no.such:Pool'\n")
     failing = up_in(shell.with_env(SAGAJOBS_HOME=str(home)))
-    assert failing.process.wait(60) == 1
+    assert failing.process.wait(180) == 1
     last = failing.said().splitlines()[-1]
     assert re.fullmatch(
         rf"Error: worker ended with status \d+ before it was ready \(log: {home}/logs/worker\.log\)", last
