@@ -17,6 +17,7 @@ import requests
 from sagajobs.calcom.simulator import DEFAULT_API_KEY
 from sagajobs.cli import webexample
 from sagajobs.testing.simulator import Simulator
+from tests.cli.conftest import looking_for_ports
 from tests.support.documents import assert_shown, outputs
 
 pytestmark = pytest.mark.timeout(900)
@@ -80,6 +81,14 @@ def up_in(tmp_path, eventually):
         one.process.wait()
 
 
+@pytest.fixture
+def _only_one_looks_for_ports():
+    """To the test's end: what it starts again, or once more, is to have the same ones."""
+    with looking_for_ports():
+        yield
+
+
+@pytest.mark.usefixtures("_only_one_looks_for_ports")
 def test_up_and_down_and_up_again(shell, make_home, up_in, living_in, eventually, one_line):
     home = make_home()
     there = shell.with_env(SAGAJOBS_HOME=str(home), SAGAJOBS_CALCOM_READ_TIMEOUT="2")
@@ -139,7 +148,7 @@ def test_what_a_host_does_in_the_simulator_reaches_us(shell, make_home, up_in, l
     with contextlib.ExitStack() as taken:
         with contextlib.suppress(OSError):  # somebody has the receiver's port already: as good
             taken.enter_context(socket.create_server(("127.0.0.1", 8080)))
-        running = up_in(there)
+        running = up_in(there, "--no-web", "--flower-port=0")
         running.await_ready()
     receiver = re.search(r"^webhooks are received at (http://127\.0\.0\.1:(\d+)/)$", running.said(), re.MULTILINE)
     assert receiver[2] != "8080"
