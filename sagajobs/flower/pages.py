@@ -171,14 +171,15 @@ def check_database() -> None:
 @cache
 def _impatient() -> Any:
     """Return the database, with connections whose statements end after `LONGEST`: in this process all wait for them."""
-
-    @event.listens_for(root.database.engine, "connect")
-    def limit(connection: Any, _record: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{LONGEST}s",))
-        connection.commit()
-
+    event.listen(root.database.engine, "connect", limit)
     return root.database
+
+
+def limit(connection: Any, _record: Any) -> None:
+    """Have a new connection end statements after `LONGEST`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{LONGEST}s",))
+    connection.commit()
 
 
 def _list(request: Request) -> Answer:
