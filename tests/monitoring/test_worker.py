@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 
@@ -156,6 +157,13 @@ def test_one_trace_holds_the_request_the_start_the_sweep_all_attempts_and_undos(
     ends = [one for one in watched.log.read_text().splitlines() if f"saga_id: {handle.id}" in one]
     assert len(ends) > 5
     assert all(f" [saga] [trace={number}] " in one for one in ends)
+
+
+def test_how_a_process_of_the_pool_ended_is_a_line_like_any_other(world, watched):
+    assert Scripted.enqueue({"script": {"first": ["die", "ok"]}}).wait(90) == "completed"
+    told = r" ERROR    \S+ \[multiprocessing\] Process 'ForkPoolWorker-\d+' .* exited with 'signal 9 \(SIGKILL\)'\n"
+    eventually(lambda: re.search(told, watched.log.read_text()), "the line")
+    assert "Logging error" not in watched.log.read_text()
 
 
 def test_a_saga_whose_start_nobody_traced_is_a_trace_of_its_own(world, watched, collector):
