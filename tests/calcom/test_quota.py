@@ -172,7 +172,7 @@ def test_each_priority_has_its_share(shared):
     assert (snapshot.per_minute, snapshot.window, snapshot.used, snapshot.blocked_for) == (120, 65, 120, 0)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limit=st.integers(1, 25), wishes=st.lists(st.sampled_from(list(Priority)), max_size=60))
 def test_in_whatever_order_they_come(redis_url, limit, wishes):
     """`limits` cuts its list to the limit that was asked for last: nothing that still counts may get lost by that."""
