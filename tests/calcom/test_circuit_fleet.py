@@ -47,7 +47,7 @@ client = CalcomClient(calcom, "cal_test_simulator", read_timeout=120, gate=Gate(
 said = []
 
 def rush():
-    with redis.Redis.from_url(url) as line:
+    with redis.Redis.from_url(url, socket_timeout=None) as line:
         line.incr(f"{name}:ready")
         assert line.blpop([f"{name}:go"], 120)
     try:
@@ -57,7 +57,7 @@ def rush():
         said.append(type(error).__name__)
     finally:
         client.close()
-        with redis.Redis.from_url(url) as line:
+        with redis.Redis.from_url(url, socket_timeout=None) as line:
             line.incr(f"{name}:told")
 
 threads = [threading.Thread(target=rush) for _ in range(4)]
@@ -70,7 +70,10 @@ print(json.dumps(said))
 @pytest.mark.parametrize("failing", [False, True])
 def test_one_call_of_the_whole_fleet_is_the_trial(circuit, redis_url, key, failing):
     fail(circuit, 3)
-    with redis.Redis.from_url(redis_url) as line, socket.create_server(("127.0.0.1", 0)) as listener:
+    with (
+        redis.Redis.from_url(redis_url, socket_timeout=None) as line,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         workers = [
             subprocess.Popen([sys.executable, "-c", RUSH, redis_url, key, url, key], stdout=subprocess.PIPE, text=True)

@@ -102,7 +102,7 @@ class Household:
         return found
 
     def keepers(self):
-        return [p for p in self.processes() if "sagajobs.runtime.embedded" in p.info["cmdline"]]
+        return [p for p in self.processes() if "sagajobs.runtime.embedded" in (p.info["cmdline"] or [])]
 
     def keeper(self):
         # For a moment the process that has forked the keeper can be seen beside it.

@@ -38,7 +38,7 @@ DEAD = text("""
 """)
 """Workers of earlier tests: that they are gone is no business of this one's sweeps."""
 
-NOTICED = 30_000
+NOTICED = 60_000
 """Milliseconds within which a page shows what is awaited of it. A page asks again every five seconds, and then tells of
 a worker that was killed only if Flower has missed two of its heartbeats by then."""
 
