@@ -126,7 +126,7 @@ def _services(database: Database) -> BookingServices:
     return BookingServices(
         client=calcom,
         event_types=EventTypes(_quick_calcom),
-        cache=AppointmentCache(lambda: servers().redis, database),
+        cache=AppointmentCache(lambda: servers().redis, database, settings().queue_prefix),
         circuit=circuit,
     )
 

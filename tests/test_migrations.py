@@ -13,8 +13,8 @@ from sagajobs.booking import schema as booking
 from sagajobs.saga import schema as saga
 from tests.support.totalling import ends
 
-BY_INPUT = ("ix_sagas_calcom_booking_uid", "ix_sagas_appointment_id")
-"""Indexes of the booking domain on the engine's table."""
+BY_INPUT = ("ix_sagas_calcom_booking_uid", "ix_sagas_appointment_id", "ix_audit_log_findings")
+"""Indexes of the booking domain on the engine's tables."""
 
 
 @pytest.mark.usefixtures("clean")

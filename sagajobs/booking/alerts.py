@@ -34,6 +34,11 @@ def alert(event: str, sentence: str, *, saga_id: str | None = None) -> None:
     log.critical("CRITICAL: %s", sentence, extra={"event": event, "saga_id": saga_id})
 
 
+def taking_turns(connection: Connection, entity_id: int) -> None:
+    """Wait for whoever else is writing about this number, until his transaction has ended."""
+    connection.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashint8(entity_id))))
+
+
 def once_a_day(
     connection: Connection, *, action: str, entity: str, entity_id: int, saga_id: str | None, detail: dict[str, Any]
 ) -> bool:
@@ -41,7 +46,7 @@ def once_a_day(
 
     Two sweeps at once take turns, so that one of them does.
     """
-    connection.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashint8(entity_id))))
+    taking_turns(connection, entity_id)
     known = {"entity": entity, "entity_id": entity_id, "action": action, "hours": AGAIN_AFTER}
     if connection.execute(_SAID, known).scalar_one():
         return False

@@ -81,11 +81,13 @@ class AppointmentCache:
     Args:
         url: returns the Redis server's URL; asked at the first use.
         database: where appointments come from.
+        prefix: what keys begin with, where deployments share a server: appointments of both have the same ids.
     """
 
-    def __init__(self, url: Callable[[], str], database: Database) -> None:
+    def __init__(self, url: Callable[[], str], database: Database, prefix: str = "") -> None:
         self._url = url
         self._database = database
+        self._prefix = prefix
         self._redis: Redis | None = None  # its connections are made anew in a process that was forked
         self._away_until = self._warn_at = float("-inf")
 
@@ -109,10 +111,14 @@ class AppointmentCache:
             TransientError: Redis did not do it; what it has is old, for `KEPT_FOR` seconds at the most.
         """
         try:
-            return bool(self._client.delete(cache_key(appointment_id)))
+            return bool(self._client.delete(self.key(appointment_id)))
         except (RedisError, ConfigurationError) as error:
             self._redis = None
             raise TransientError(f"the cache did not forget an appointment: {type(error).__name__}") from None
+
+    def key(self, appointment_id: int) -> str:
+        """Return the key under which Redis keeps an appointment."""
+        return f"{self._prefix}sagajobs:appointment:{appointment_id}"
 
     def _look(self, appointment_id: int) -> tuple[str | None, str | None]:
         """Return the value, or the token under which one may be stored; neither while Redis is away."""
@@ -124,7 +130,7 @@ class AppointmentCache:
     def _script(self, script: str, appointment_id: int, *arguments: str) -> Any:
         """Run a script on an appointment's key; None if Redis is away, which the log is told once in a while."""
         try:
-            return self._client.eval(script, 1, cache_key(appointment_id), _SHAPE, *arguments)
+            return self._client.eval(script, 1, self.key(appointment_id), _SHAPE, *arguments)
         except (RedisError, ConfigurationError) as error:
             self._lost(error)
             return None
@@ -161,11 +167,6 @@ class AppointmentCache:
         if now >= self._warn_at:
             self._warn_at = now + WARN_EVERY
             log.warning("no cache (%s): appointments are read from the database", type(error).__name__)
-
-
-def cache_key(appointment_id: int) -> str:
-    """Return the key under which Redis keeps an appointment."""
-    return f"sagajobs:appointment:{appointment_id}"
 
 
 def _to_json(appointment: AppointmentSummary) -> str:

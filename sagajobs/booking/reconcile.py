@@ -20,6 +20,7 @@ from sqlalchemy import Row, text
 
 from sagajobs.booking.alerts import alert, once_a_day
 from sagajobs.booking.alignment import GONE
+from sagajobs.booking.findings import MISSING, ORPHAN, OUT_OF_STEP
 from sagajobs.booking.follow import AppointmentFollowSaga, Hint
 from sagajobs.booking.local import staff_of_hosts
 from sagajobs.booking.outside import LONGEST_TRAIL, METADATA_KEY, STANDING, WITHOUT_SAGA
@@ -187,13 +188,14 @@ class Reconciliation:
         if saga_id is None:
             made_by = f"made without a saga for appointment {appointment_id}"
         return self._say(
-            "reconcile_orphan",
+            ORPHAN,
             f"Cal.com has booking number {booking.id} under our key and no live appointment has it "
             f"({made_by}); see whether it is to be cancelled by hand: "
-            f"audit_log has its uid, as reconcile.orphan of {booking.id}",
+            "`sagajobs findings list` has its uid",
             entity=("calcom_booking", booking.id),
             saga_id=saga_id if maker.state else None,
             uid=booking.uid,
+            starts_at=booking.start.isoformat(),
         )
 
     def _before(self, booking: Booking) -> Row[Any] | None:
@@ -216,7 +218,7 @@ class Reconciliation:
             booking = self._calcom.get_booking(row.uid)
         except BookingNotFound:
             return self._say(
-                "reconcile_missing",
+                MISSING,
                 f"Cal.com does not know the booking of appointment {row.id}; "
                 "see whether SAGAJOBS_CALCOM_API_KEY is of the account that it was made with",
                 entity=("appointment", row.id),
@@ -247,7 +249,7 @@ class Reconciliation:
     def _out_of_step(self, row: Row[Any], why: str) -> bool:
         """Say of an appointment that nothing but a person brings into step any more."""
         return self._say(
-            "reconcile_out_of_step",
+            OUT_OF_STEP,
             f"appointment {row.id} is {row.calcom_sync_status} and no saga is at work on it ({why}); see what the last "
             f"one came to (saga_id: {row.saga_id}), and book, move or cancel the appointment",
             entity=("appointment", row.id),
@@ -293,19 +295,22 @@ class Reconciliation:
         changed = booking.updated_at or booking.created_at
         return changed is None or changed < self._window.now - QUIET
 
-    def _say(self, event: str, sentence: str, *, entity: tuple[str, int], saga_id: str | None, uid: str | None) -> bool:
+    def _say(
+        self, what: str, sentence: str, *, entity: tuple[str, int], saga_id: str | None, **detail: str | None
+    ) -> bool:
+        """Leave something to a person: see `findings`."""
         kind, number = entity
         with self._engine.database.transaction() as connection:
             new = once_a_day(
                 connection,
-                action=event.replace("_", ".", 1),
+                action=what,
                 entity=kind,
                 entity_id=number,
                 saga_id=saga_id,
-                detail={"uid": uid},
+                detail=detail,
             )
         if new:
-            alert(event, sentence, saga_id=saga_id)
+            alert(what.replace(".", "_"), sentence, saga_id=saga_id)
         return new
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from sagajobs.booking.appointment import AppointmentSummary
-from sagajobs.booking.cache import AppointmentCache, cache_key
+from sagajobs.booking.cache import AppointmentCache
 from sagajobs.errors import RehearsalOver
 
 
@@ -28,5 +28,5 @@ class RehearsalCache(AppointmentCache):
 
     def invalidate(self, appointment_id: int) -> NoReturn:
         """Put on the list what would be forgotten; raises `RehearsalOver`."""
-        self._calls.append({"method": "DEL", "path": cache_key(appointment_id), "body": None, "masked": None})
+        self._calls.append({"method": "DEL", "path": self._cache.key(appointment_id), "body": None, "masked": None})
         raise RehearsalOver

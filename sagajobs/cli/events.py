@@ -27,6 +27,9 @@ def status(*, as_json: bool) -> None:
     turned = saga_events().turned()
     kept = turned is not None and turned.value
     count, oldest = waiting(engine())
+    if not as_json:  # at once: with the broker away this is what there is to be told, and then that it is away
+        echo(f"events are {'on' if kept else 'off'}")
+        echo(f"in the outbox: {count}" + (f", the oldest for {span(oldest)}" if count else ""))
     subscriptions = bus().subscriptions()
     if as_json:
         print_json(
@@ -37,8 +40,6 @@ def status(*, as_json: bool) -> None:
             }
         )
         return
-    echo(f"events are {'on' if kept else 'off'}")
-    echo(f"in the outbox: {count}" + (f", the oldest for {span(oldest)}" if count else ""))
     if subscriptions is None:
         echo("subscriptions: RabbitMQ knows (rabbitmqctl list_queues)")
         return

@@ -49,6 +49,11 @@ who_option = click.option(
 )
 """The option that says who acts."""
 
+why_unless_dry_run_option = click.option(
+    "--why", metavar="REASON", help="Your reason; it goes on record.  [required unless --dry-run]"
+)
+"""The option that says why, of an act that can be looked at first."""
+
 
 def acting(command: Command) -> Command:
     """Give a command the options of every act of an operator on one case or saga."""
@@ -66,7 +71,7 @@ def _acting(command: Command, *, private: str) -> Command:
         json_option,
         click.option("--private", is_flag=True, help=private),
         click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing, here or at Cal.com."),
-        click.option("--why", metavar="REASON", help="Your reason; it goes on record.  [required unless --dry-run]"),
+        why_unless_dry_run_option,
         who_option,
     ):
         command = option(command)

@@ -6,14 +6,14 @@ import click
 
 from sagajobs.cli.application import engine, ready_database, settings
 from sagajobs.cli.help import examples
+from sagajobs.cli.operator import signature, who_option, why_unless_dry_run_option
 from sagajobs.cli.options import Number
 from sagajobs.cli.output import json_option, print_json, print_table
 from sagajobs.cli.progress import bar
-from sagajobs.saga.sweeps.purge import purge as delete
-from sagajobs.saga.sweeps.purge import purgeable
+from sagajobs.saga.sweeps.purge import purge_by_hand, purgeable
 
 
-@click.command(epilog=examples("sagajobs purge --dry-run", "sagajobs purge --older-than 180"))
+@click.command(epilog=examples("sagajobs purge --dry-run", 'sagajobs purge --older-than 180 --why "the disk is full"'))
 @click.option(
     "--older-than",
     "days",
@@ -22,11 +22,14 @@ from sagajobs.saga.sweeps.purge import purgeable
     help="Days since the saga ended; SAGAJOBS_RETENTION_DAYS if not given.",
 )
 @click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
+@who_option
+@why_unless_dry_run_option
 @json_option
-def purge(*, days: int | None, dry_run: bool, as_json: bool) -> None:
+def purge(*, days: int | None, dry_run: bool, who: str | None, why: str | None, as_json: bool) -> None:
     """Delete sagas that ended long ago, with their steps and their history.
 
-    Appointments and the audit log stay, and so does every saga with an open review case.
+    Appointments and the audit log stay, and so does every saga with an open review case. What beat's purge has left is
+    deleted, in this process.
     """
     if days is None:
         days = settings().retention_days
@@ -34,11 +37,12 @@ def purge(*, days: int | None, dry_run: bool, as_json: bool) -> None:
             raise click.UsageError(
                 "SAGAJOBS_RETENTION_DAYS is 0, keep all: say --older-than DAYS to purge all the same"
             )
+    signed = None if dry_run else signature(who, why)
     ready_database()
     found = purgeable(engine(), older_than_days=days)
-    if not dry_run:
+    if signed is not None:
         with bar(sum(found.values()), "purge") as shown:
-            found = delete(engine(), older_than_days=days, told=shown.done)
+            found = purge_by_hand(engine(), older_than_days=days, **signed, told=shown.done)
     rows = [(name, state, sagas) for (name, state), sagas in sorted(found.items())]
     if as_json:
         purged = [{"name": name, "state": state, "sagas": sagas} for name, state, sagas in rows]

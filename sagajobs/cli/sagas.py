@@ -32,6 +32,7 @@ OF_THE_WHOLE = {
     "demo": "sagajobs.cli.demo.command:demo",
     "up": "sagajobs.cli.up:up",
     "health": "sagajobs.cli.health:health",
+    "findings": "sagajobs.cli.findings:findings",
     "invariants": "sagajobs.cli.invariants:invariants",
     "check": "sagajobs.cli.check:check",
     "ready": "sagajobs.cli.ready:ready",

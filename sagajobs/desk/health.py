@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from sagajobs.booking.facade import SAGA_ENABLED
+from sagajobs.booking.findings import count_findings
 from sagajobs.booking.invariants import INVARIANTS, Invariant
 from sagajobs.calcom.circuit import Circuit, CircuitSnapshot
 from sagajobs.calcom.quota import Quota, QuotaSnapshot
@@ -141,6 +142,7 @@ class Health:
         calls: to Cal.com that the unfinished sagas still need, at least.
         drained_in: seconds until the quota has let that many through, None if it is not known.
         direct_for: seconds since an operator has turned sagas off, None if they are on.
+        findings: what reconciling has left to a person: how many, by what they are.
     """
 
     counts: Mapping[SagaState, int]
@@ -154,6 +156,7 @@ class Health:
     calls: int
     drained_in: float | None
     direct_for: float | None
+    findings: Mapping[str, int]
 
     @property
     def circuit_silent(self) -> bool:
@@ -190,6 +193,7 @@ def health(connection: Connection, engine: Engine, *, circuit: Circuit | None, q
         calls=calls,
         drained_in=None if left is None else drain(calls, left),
         direct_for=connection.execute(_OFF, {"name": SAGA_ENABLED}).scalar(),
+        findings=count_findings(connection),
     )
 
 

@@ -257,7 +257,10 @@ def _sweeps(whole: Health) -> Iterator[Metric]:
     for one in whole.invariants:
         if one.rows is not None:
             broken.add_metric([str(one.invariant.number)], one.rows)
-    yield from (age, every, took, broken)
+    findings = _gauges("saga_findings", "What reconciling has left to a person", "what")
+    for what, count in whole.findings.items():
+        findings.add_metric([what.partition(".")[2]], count)
+    yield from (age, every, took, broken, findings)
 
 
 def _calcom(whole: Health) -> Iterator[Metric]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+from sagajobs.booking.findings import KINDS
 from sagajobs.calcom.circuit import CircuitState
 from sagajobs.desk.health import Backlog, Health
 from sagajobs.desk.health import late as is_late
@@ -85,6 +86,11 @@ def _asks_a_person(found: Health) -> Iterator[Advice]:
             f"{waiting}{begun(found.backlog)}",
             f"`sagajobs review`, or {QUEUE}",
         )
+    if any(found.findings.values()):
+        yield Advice(
+            f"not in step with Cal.com, and left to a person: {differences(found)}",
+            f"`sagajobs findings list`, or {QUEUE}",
+        )
 
 
 def _cal_com(found: Health) -> Iterator[Advice]:
@@ -114,6 +120,12 @@ def too_late(found: Backlog) -> str:
 def begun(found: Backlog) -> str:
     """Say for how many of the cases it is too late, to go on with; nothing, if it is for none."""
     return f", for {found.too_late} of which the appointment has begun" if found.too_late else ""
+
+
+def differences(found: Health) -> str:
+    """Say what reconciling has left to a person."""
+    each = [_many(count, KINDS[what].one, KINDS[what].more) for what, count in found.findings.items() if count]
+    return ", ".join(each) or "nothing"
 
 
 def is_left_alone(found: Health) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sagajobs.booking import findings
 from sagajobs.desk import queries, standing
 from sagajobs.desk.documents import cause_of, data_shown, explanation_document, prospect_document
 from sagajobs.desk.wording import pairs, span
@@ -59,6 +60,11 @@ def settle(engine: Engine, number: int, remedy: str, form: Mapping[str, str], us
     settled = getattr(engine.review, Remedy(remedy))(number, **_signature(form, user), **more)
     saga_id: str = settled.saga_id
     return saga_id
+
+
+def settle_finding(engine: Engine, number: int, form: Mapping[str, str], user: str) -> None:
+    """Have it on record that a finding has been taken care of; raises as `findings.settle_finding`."""
+    findings.settle_finding(engine.database, number, **_signature(form, user))
 
 
 def prospect(engine: Engine, saga_id: str, act: str) -> dict[str, Any]:

@@ -187,6 +187,7 @@ ROUTES = [
         {"page": "settle"},
         name="sagas_settle",
     ),
+    url(r"/sagas/findings/([0-9]{1,18})", Page, {"page": "finding"}, name="sagas_finding"),
     url(r"/sagas/health", Page, {"page": "health"}, name="sagas_health"),
     url(r"/sagas/static/(.*)", StaticFileHandler, {"path": str(_HERE / "static")}, name="sagas_static"),
     url(r"/sagas/([0-9a-fA-F-]{8,36})", Page, {"page": "saga"}, name="sagas_saga"),

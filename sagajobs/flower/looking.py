@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from sagajobs.booking.findings import Finding, findings, open_finding
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.quota import Quota
 from sagajobs.desk import queries, searching, standing
@@ -247,7 +248,25 @@ def queue(engine: Engine, arguments: Mapping[str, str]) -> dict[str, Any]:
         }
         for case in found[:ROWS]
     ]
-    return {"rows": rows, "after": after, "next": found[ROWS - 1].number if len(found) > ROWS else None}
+    with engine.database.reading() as connection:
+        left = findings(connection, ROWS) if not after else []
+    return {
+        "rows": rows,
+        "after": after,
+        "next": found[ROWS - 1].number if len(found) > ROWS else None,
+        "findings": [{"finding": one, "begins": _begins(one)} for one in left],
+    }
+
+
+def one_finding(engine: Engine, number: int) -> dict[str, Any]:
+    """Return something that reconciling has left to a person; raises as `findings.open_finding`."""
+    with engine.database.reading() as connection:
+        found = open_finding(connection, number)
+    return {"finding": found, "begins": _begins(found), "found_at": moment(found.at)}
+
+
+def _begins(one: Finding) -> str:
+    return moment(one.starts_at) if one.starts_at else "-"
 
 
 def how_all_stands(
@@ -280,6 +299,7 @@ def how_all_stands(
         "workers": standing.workers(workers),
         "nobody_works": not workers,
         "advice": standing.advice(found, workers),
+        "differences": standing.differences(found),
         "circuit": standing.circuit(found),
         "quota": standing.quota(found),
         "drained": standing.drained(found),

@@ -144,10 +144,12 @@ def _message(line: str, status: HTTPStatus, request: Request) -> Answer:
     return Answer("message", {"line": line, "back": _back(request)}, status)
 
 
-def _back(request: Request) -> tuple[str, str, str] | None:
-    """Return the page that a form was on, or is about: how it is called, its name and argument; None for the list."""
+def _back(request: Request) -> tuple[str, ...] | None:
+    """Return the page that a form was on, or is about: how it is called, its name, its argument; None for the list."""
     if request.page == "settle":
         return f"Back to case {request.path[0]}", "sagas_case", request.path[0]
+    if request.page == "finding":
+        return "Back to the review queue", "sagas_review"
     if request.page == "control":
         return f"Back to saga {request.path[0]}", "sagas_saga", request.path[0]
     return None
@@ -169,14 +171,15 @@ def check_database() -> None:
 @cache
 def _impatient() -> Any:
     """Return the database, with connections whose statements end after `LONGEST`: in this process all wait for them."""
-
-    @event.listens_for(root.database.engine, "connect")
-    def limit(connection: Any, _record: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{LONGEST}s",))
-        connection.commit()
-
+    event.listen(root.database.engine, "connect", limit)
     return root.database
+
+
+def limit(connection: Any, _record: Any) -> None:
+    """Have a new connection end statements after `LONGEST`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{LONGEST}s",))
+    connection.commit()
 
 
 def _list(request: Request) -> Answer:
@@ -212,6 +215,14 @@ def _settle(request: Request) -> Answer:
     return Answer(see=("sagas_saga", acting.settle(root.engine, int(number), remedy, request.arguments, request.user)))
 
 
+def _finding(request: Request) -> Answer:
+    number = int(request.path[0])
+    if not request.acts:
+        return Answer("finding", looking.one_finding(root.engine, number))
+    acting.settle_finding(root.engine, number, request.arguments, request.user)
+    return Answer(see=("sagas_review",))
+
+
 def _control(request: Request) -> Answer:
     saga_id, act = request.path
     if not request.acts:
@@ -225,6 +236,7 @@ PAGES: Mapping[str, Callable[[Request], Answer]] = {
     "review": _review,
     "case": _case,
     "settle": _settle,
+    "finding": _finding,
     "control": _control,
     "health": _health,
 }

@@ -152,7 +152,9 @@ class Settings(BaseSettings):
         default=None, repr=False, description="Celery's broker: Redis, Valkey or RabbitMQ"
     )
     queue_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
-        default="", description="what the names of queues and exchanges begin with, where deployments share a broker"
+        default="",
+        description="what the names of queues, exchanges and cached appointments begin with, where deployments share a "
+        "broker or a Redis",
     )
     redis_url: Annotated[str, _url(REDIS)] | None = Field(
         default=None, repr=False, description="Redis or Valkey for cache, quota and circuit breaker"

@@ -37,6 +37,9 @@ BATCH = 100
 AT_MOST = 5.0
 """Seconds for which one run sends: after an outage, sagas' own messages are not to wait behind events."""
 
+LONGEST_REST = 60.0
+"""Seconds until a process tries again, at most, whether the broker takes events: each time twice as long as before."""
+
 _LOCK_CLASS = 4302
 """First half of the advisory lock's key; see `presence.LOCK_CLASS` for the other one."""
 
@@ -82,12 +85,41 @@ class Carrier(Protocol):
 
 
 def relaying(carrier: Carrier, *, every: float) -> Sweep:
-    """Return the sweep that sends what is in the outbox."""
+    """Return the sweep that sends what is in the outbox; while the broker takes none, it rests ever longer between."""
+    resting = _Resting(carrier, every)
 
     def body(engine: Engine, _cursor: Any) -> Swept:
-        return Swept(relay(engine, carrier))
+        return Swept(0 if resting.rests() else relay(engine, resting))
 
     return Sweep(name=SWEEP, body=body, every=every, what="events sent")
+
+
+class _Resting:
+    """A carrier that is not asked each second what it has just refused.
+
+    RabbitMQ, of which one queue refuses an event, has given it to all others, and gives it to them again at each try.
+    Each process rests by itself, so that a person who types the sweep has it tried at once.
+    """
+
+    def __init__(self, carrier: Carrier, first: float) -> None:
+        self._carrier = carrier
+        self._first = first
+        self._rest = 0.0
+        self._until = 0.0
+
+    def rests(self) -> bool:
+        """Tell whether it has refused just now."""
+        return time.monotonic() < self._until
+
+    def send(self, happenings: Sequence[Happening]) -> int:
+        """Send events in their order; see `Carrier`."""
+        taken = self._carrier.send(happenings)
+        if taken < len(happenings):
+            self._rest = min(max(2 * self._rest, self._first), LONGEST_REST)
+            self._until = time.monotonic() + self._rest
+        if taken:
+            self._rest = 0.0
+        return taken
 
 
 def relay(engine: Engine, carrier: Carrier) -> int:

@@ -21,11 +21,8 @@ from tests.support.sagas import record
 def redis():
     from sagajobs.root import servers
 
-    client = Redis.from_url(servers().redis, decode_responses=True)
-    for key in client.keys("sagajobs:appointment:*"):
-        client.delete(key)
-    yield client
-    client.close()
+    with Redis.from_url(servers().redis, decode_responses=True) as client:
+        yield client
 
 
 @pytest.fixture
@@ -190,6 +187,17 @@ def test_nothing_about_a_person_lies_in_redis_and_nothing_lies_there_for_ever(ca
 def test_a_reader_that_finds_nothing_leaves_a_token_for_a_minute_only(cache, clean, redis):
     cache.get(4711)
     assert 0 < redis.ttl("sagajobs:appointment:4711") <= 60
+
+
+def test_deployments_that_share_a_redis_do_not_see_each_others_appointments(cache, app_engine, appointment, change):
+    from sagajobs.root import servers
+
+    theirs = AppointmentCache(lambda: servers().redis, app_engine.database, "theirs.")
+    assert cache.get(appointment).event_type_id == 0
+    change("event_type_id = 7")  # as if in a database of theirs
+    assert theirs.get(appointment).event_type_id == 7
+    assert theirs.invalidate(appointment)
+    assert cache.get(appointment).event_type_id == 0, "which is still kept"
 
 
 @pytest.fixture

@@ -136,7 +136,8 @@ def test_a_booking_under_our_key_that_no_appointment_has_is_said_once_a_day(
     assert "secret.example" not in caplog.text
     assert len(simulator.standing()) == 1, "never cancelled by itself"
     audit = db.execute(text("SELECT entity, detail FROM audit_log WHERE action = 'reconcile.orphan'")).all()
-    assert [tuple(row) for row in audit] == [("calcom_booking", {"uid": made.calcom_v2_booking_id})] * 2
+    known = {"uid": made.calcom_v2_booking_id, "starts_at": made.starts_at.isoformat()}
+    assert [tuple(row) for row in audit] == [("calcom_booking", known)] * 2
 
 
 def test_a_booking_whose_saga_was_purged_is_no_orphan_while_an_appointment_has_it(

@@ -211,14 +211,18 @@ def test_a_purge_counts_first_and_deletes_then(shell, sql):
         "dry_run": True,
         "purged": [{"name": "old_kind", "state": "completed", "sagas": 2}],
     }
-    done = shell.sagajobs("purge", "--older-than", "120")
+    assert "give your reason with --why" in shell.sagajobs("purge", "--older-than", "120").err
+    done = shell.sagajobs("purge", "--older-than", "120", "--who", "Ann", "--why", "the disk is full")
     assert re.search(r"^old_kind +completed +1$", done.out, re.MULTILINE)
     assert done.out.endswith("1 saga that ended more than 120 days ago deleted\n")
     assert sql("SELECT count(*) FROM sagas WHERE name = 'old_kind'")[0][0] == 2
+    record = sql("SELECT actor, detail FROM audit_log WHERE action = 'sagas.purged'")
+    assert record == [("Ann", {"older_than_days": 120, "sagas": 1, "why": "the disk is full"})]
     keep = shell.with_env(SAGAJOBS_RETENTION_DAYS="0").sagajobs("purge")
     assert keep.status == 2
     assert "--older-than" in keep.err
     sql("DELETE FROM sagas WHERE name = 'old_kind'")
+    sql("DELETE FROM audit_log WHERE action = 'sagas.purged'")
 
 
 def test_the_simulator_runs_until_it_is_told_to_stop(shell):

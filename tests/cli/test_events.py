@@ -58,6 +58,9 @@ def test_what_makes_no_sense_is_one_line(shell, one_line, sql):
     )
     away = shell.with_env(SAGAJOBS_BROKER_URL="redis://127.0.0.1:1/0")
     one_line(away.sagajobs("events", "subscribe", "reports", *why), "SAGAJOBS_BROKER_URL")
+    status = away.sagajobs("events", "status")
+    one_line(status, "SAGAJOBS_BROKER_URL")
+    assert "in the outbox: " in status.out, "which the database knows"
     assert sql("SELECT FROM audit_log WHERE detail ->> 'why' = 'to try it'") == []
 
 

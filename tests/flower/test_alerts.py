@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
+from sagajobs.booking.findings import findings, settle_finding
+from sagajobs.booking.outside import METADATA_KEY, WITHOUT_SAGA
+from sagajobs.booking.reconcile import WINDOW, Reconciliation, Window
 from sagajobs.calcom.circuit import Circuit, CircuitState
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import CalcomQuotaSpent, CalcomRateLimited, CalcomUnavailable
 from sagajobs.calcom.gate import Gate
+from sagajobs.calcom.models import NewBooking
 from sagajobs.calcom.quota import Quota
 from sagajobs.calcom.shared import Shared
 from sagajobs.desk.metrics import exposition, read
@@ -124,6 +129,31 @@ def nobody_settles_a_case(stage: Stage) -> str:
     in_doubt(stage.engine)
     stage.change("UPDATE review_cases SET opened_at = opened_at - interval '45 min'")
     return stage.scrape()
+
+
+def a_booking_is_nobodys(stage: Stage) -> str:
+    """Booked without a saga, and our side has lost it since."""
+    now = datetime.now(UTC)
+    calcom = stage.calcom()
+    start = (now + timedelta(days=7)).replace(hour=9, minute=0, second=0, microsecond=0)
+    booking = NewBooking(
+        event_type_id=1,
+        start=start,
+        attendee_name="Ann",
+        attendee_time_zone="UTC",
+        attendee_email="ann@secret.example",
+        metadata={METADATA_KEY: f"{WITHOUT_SAGA}/4711"},
+    )
+    uid = calcom.create_booking(booking).uid
+    first = start - timedelta(hours=1)
+    # As of two minutes from now: what is new is left alone.
+    Reconciliation(stage.engine, calcom, Window(first, first + WINDOW, now + timedelta(minutes=2))).run()
+    told = stage.scrape()
+    calcom.cancel_booking(uid, "nobody expects it")
+    with stage.engine.database.reading() as connection:
+        (finding,) = findings(connection, 2)
+    settle_finding(stage.engine.database, finding.number, who="tests", why="cancelled")
+    return told
 
 
 def somebody_drops_a_constraint(stage: Stage) -> str:
@@ -304,6 +334,7 @@ CASES: dict[Callable[[Stage], str], tuple[int, set[str]]] = {
     an_undo_fails: (1, {"SagaUndoFailed"}),
     a_case_is_about_an_appointment_that_is_near: (2, {"SagaReviewUrgent"}),
     nobody_settles_a_case: (6, {"SagaReviewUnanswered"}),
+    a_booking_is_nobodys: (1, {"SagaFindingOpen"}),
     somebody_drops_a_constraint: (1, {"SagaInvariantViolated"}),
     the_worker_is_killed: (3, {"SagaNoWorker"}),
     beat_is_gone: (6, {"SagaSweepsSilent", "SagaSweepLate"}),

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, SagaException
-from tests.support.asked import ask
+from tests.support.asked import ask, left_to_a_person
 from tests.support.pages import PHONE, shot, sideways, tabbed, unreadable
 from tests.support.sagas import record
 from tests.support.tables import change
@@ -135,7 +135,11 @@ def test_on_a_phone_by_day_and_by_night(visit, app_engine, in_doubt, scheme):
     number = app_engine.review.of(in_doubt.id).number
     page = visit("/sagas", color_scheme=scheme)
     page.set_viewport_size(PHONE)
-    for path in ("/sagas", f"/sagas/{in_doubt.id}", "/sagas/review", f"/sagas/review/{number}", "/sagas/health"):
+    found = left_to_a_person(app_engine)
+    for path in (
+        *("/sagas", f"/sagas/{in_doubt.id}", "/sagas/review", f"/sagas/review/{number}", f"/sagas/findings/{found}"),
+        "/sagas/health",
+    ):
         page.goto(page.url.partition("/sagas")[0] + path)
         assert not sideways(page), path
         shown = page.evaluate("getComputedStyle(document.querySelector('.detail-card')).backgroundColor")
@@ -158,7 +162,12 @@ def test_all_of_it_can_be_read_and_is_reached_by_keyboard(visit, app_engine, boo
     page = visit("/sagas", color_scheme=scheme)
     for path in (
         *("/sagas", f"/sagas/{waiting.id}", f"/sagas/{waiting.id}/cancel", f"/sagas/{in_doubt.id}", "/sagas/00000000"),
-        *("/sagas/review", f"/sagas/review/{urgent.case}", "/sagas/health"),
+        *(
+            "/sagas/review",
+            f"/sagas/review/{urgent.case}",
+            f"/sagas/findings/{left_to_a_person(app_engine)}",
+            "/sagas/health",
+        ),
     ):
         page.goto(page.url.partition("/sagas")[0] + path)
         assert unreadable(page) == [], path

@@ -14,7 +14,7 @@ from sagajobs.desk import queries
 from sagajobs.desk.documents import saga_document
 from sagajobs.errors import CaseClosed
 from sagajobs.flower import looking, pages
-from tests.support.asked import ask
+from tests.support.asked import ask, left_to_a_person
 from tests.support.sagas import record
 from tests.support.tables import change, dump
 
@@ -232,6 +232,25 @@ def test_hostile_text_is_shown_as_it_is(flower, app_engine, clean):
         assert "&lt;script&gt;alert" in page
     for page in pages[2:]:
         assert "Result of &lt;script&gt;alert" in page
+
+
+def test_what_reconciling_leaves_to_a_person_stands_below_the_queue_and_is_settled(flower, text_of, app_engine, clean):
+    assert "Nothing: what differed is followed by sagas." in text_of(flower.get("/sagas/review"))
+    number = left_to_a_person(app_engine)
+    address = f"/sagas/findings/{number}"
+    assert f'href="{address}"' in flower.get("/sagas/review").text
+    assert "1 booking at Cal.com that no appointment has" in text_of(flower.get("/sagas/health"))
+    shown = text_of(flower.get(address))
+    assert re.search(r"Begins 2040-05-01 09:00.* Booking's uid u17 What to do see at Cal.com", shown)
+
+    unsigned = flower.post(address, who="Ann", why=" ")
+    assert (unsigned.status_code, 'id="sagas-back" href="/sagas/review"' in unsigned.text) == (400, True)
+    done = flower.post(address, who="Ann", why="cancelled there")
+    assert (done.status_code, done.headers["Location"]) == (303, "/sagas/review")
+    late = flower.post(address, who="Bob", why="too")
+    assert (late.status_code, f"finding {number} was settled by Ann" in late.text) == (400, True)
+    assert flower.get("/sagas/findings/4711").status_code == 400
+    assert address not in flower.get("/sagas/review").text
 
 
 def test_health_says_what_is_late(flower, text_of, clean):

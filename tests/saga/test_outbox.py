@@ -30,7 +30,8 @@ from sagajobs.runtime.urls import as_broker
 from sagajobs.saga import SagaOrchestrator, sending
 from sagajobs.saga.bus import Bus, document
 from sagajobs.saga.canvas import SagaTask
-from sagajobs.saga.outbox import BATCH, Happening, relay, waiting
+from sagajobs.saga.outbox import BATCH, Happening, relay, relaying, waiting
+from sagajobs.saga.sweeps import run
 from sagajobs.testing.waiting import wait_for
 from tests.support.ownredis import OwnRedis
 from tests.support.sagas import Scripted, record
@@ -359,6 +360,38 @@ def test_a_subscriber_who_is_behind_has_the_events_wait_in_the_outbox(kept, app_
     assert rabbitmq or relay(app_engine, small) == 0
     assert len(take(3, bus=small)) == 3
     assert relay(app_engine, small) > 0
+
+
+class Counting:
+    """A bus, and how often it was given events."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.asked = 0
+
+    def send(self, happenings) -> int:
+        self.asked += 1
+        return self._bus.send(happenings)
+
+
+def test_a_broker_that_takes_none_is_not_asked_each_second(kept, app_engine):
+    """RabbitMQ gives an event that one full queue refuses to all others, once more at each try."""
+    small = Bus(lambda: app, settings().queue_prefix, full=3)
+    small.subscribe("reports")
+    app_engine.drive(Scripted, record(Scripted, {}).id)
+    while relay(app_engine, small):
+        pass
+
+    counted = Counting(small)
+    for sweep in (relaying(counted, every=30), relaying(counted, every=30)):
+        assert [run(app_engine, sweep).found for _ in range(5)] == [0] * 5
+    assert counted.asked == 2, "each process once"
+
+    quick = relaying(counted, every=0.01)
+    for _ in range(3):
+        run(app_engine, quick)
+    take(3, bus=small)
+    wait_for(lambda: run(app_engine, quick).found)
 
 
 def test_a_subscription_is_made_followed_and_ended(kept, app_engine):

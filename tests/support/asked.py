@@ -29,6 +29,11 @@ _CASE = text("""
     FROM (SELECT saga_now() - make_interval(secs => :ago) AS opened) o RETURNING id
 """)
 
+_ORPHAN = text("""
+    INSERT INTO audit_log (actor, action, entity, entity_id, detail)
+    VALUES ('sagajobs', 'reconcile.orphan', 'calcom_booking', 17, CAST(:detail AS jsonb)) RETURNING id
+""")
+
 
 class Asked(NamedTuple):
     """A case, and its saga."""
@@ -80,6 +85,13 @@ def ask(
             _CASE, {"id": saga_id, "step": step, "evidence": evidence, "start": start, "ago": ago}
         ).scalar_one()
     return Asked(number, saga_id)
+
+
+def left_to_a_person(engine) -> int:
+    """Put an orphan on record, as reconciling does, and return the finding's number."""
+    found = {"uid": "u17", "starts_at": "2040-05-01T09:00:00+00:00"}
+    with engine.database.transaction() as db:
+        return db.execute(_ORPHAN, {"detail": json.dumps(found)}).scalar_one()
 
 
 @pytest.fixture

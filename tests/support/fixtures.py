@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
+from redis import Redis
 from sqlalchemy import Connection, text
 
 from sagajobs.saga.presence import LOCK_CLASS
@@ -59,6 +60,15 @@ def simulator(calcom_simulator: Simulator) -> Simulator:
     return calcom_simulator
 
 
+def forget_appointments() -> None:
+    """Empty the cache of appointments."""
+    from sagajobs.root import servers
+
+    with Redis.from_url(servers().redis) as redis:
+        if keys := redis.keys("*sagajobs:appointment:*"):
+            redis.delete(*keys)
+
+
 @pytest.fixture
 def clean(app_engine) -> Iterator[None]:
     """An empty database before the test; afterwards the invariants, and no saga in flight (SPEC 4)."""
@@ -67,6 +77,7 @@ def clean(app_engine) -> Iterator[None]:
     with app_engine.database.transaction() as connection:
         connection.exec_driver_sql(f"{EMPTY}; {FROM_ONE}")
         connection.execute(DEAD, {"lock_class": LOCK_CLASS})
+    forget_appointments()  # the next ones have the same ids
     yield
     with app_engine.database.reading() as connection:
         assert [violation.rows for violation in invariants.check(connection)] == [0, 0, 0]

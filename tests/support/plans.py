@@ -50,13 +50,22 @@ FINISHED = (
         'uid' || n, id, at - interval '1 h'
     FROM (SELECT *, saga_now() + (n % 1000 - 900) * interval '1 day' AS start FROM filled) f
     """,
+    """
+    INSERT INTO audit_log (at, actor, action, entity, entity_id, saga_id, detail)
+    SELECT at, 'sagajobs', 'appointment.deleted', 'appointment', n, id, '{}' FROM filled
+    """,
     "DROP TABLE filled",
 )
-"""What does not concern the sweeps any more: `:n` sagas at their end, with four steps and events and an appointment."""
+"""What does not concern the sweeps any more: `:n` sagas at their end, each with four steps and events, an
+appointment and a row of the audit log."""
 
 FIRST_DUE = "00000000-0000-4000-8000-000000000001"
 
 DUE = (
+    """
+    INSERT INTO audit_log (actor, action, entity, entity_id, detail)
+    SELECT 'sagajobs', 'reconcile.orphan', 'calcom_booking', n, '{}' FROM generate_series(1, :n) n
+    """,
     "INSERT INTO customers (name, email, time_zone) VALUES ('n', 'n@example.org', 'UTC')",
     f"""
     INSERT INTO sagas (id, name, version, definition, state, input, next_at)
@@ -107,7 +116,7 @@ DUE = (
 
 OPEN_CASES = frozenset({"ix_review_cases_look_at", "ix_review_cases_alert_at", "uq_review_cases_open"})
 
-GROWING = {"sagas", "saga_steps", "saga_events", "review_cases", "appointments"}
+GROWING = {"sagas", "saga_steps", "saga_events", "review_cases", "appointments", "audit_log"}
 """Tables that grow with what is over."""
 
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sagajobs.saga.audit import put_on_record
+from sagajobs.saga.operator import signed
 from sagajobs.saga.sweeps import statements
 from sagajobs.saga.sweeps.sweep import Swept
 from sagajobs.saga.totals import add_up
@@ -68,6 +70,30 @@ def purge(
             told(sum(row.n for row in gone))
         if sum(row.n for row in gone) < batch or (budget is not None and time.monotonic() - began > budget):
             return total
+
+
+def purge_by_hand(
+    engine: Engine, *, older_than_days: int, who: str, why: str, told: Callable[[int], None] | None = None
+) -> dict[tuple[str, str], int]:
+    """Delete as `purge` does, all of it, because a person asks for it.
+
+    On record goes, before anything is deleted, what was found then: one that breaks off has deleted some of it.
+
+    Args:
+        engine: whose sagas.
+        older_than_days: days since the end.
+        who: asks for it.
+        why: for those who wonder later.
+        told: how many each batch has deleted.
+
+    Raises:
+        InvalidInput: it is not said who or why, or cannot be stored.
+    """
+    by = signed(who, why)
+    found = sum(purgeable(engine, older_than_days=older_than_days).values())
+    with engine.database.transaction() as connection:
+        put_on_record(connection, by, "sagas.purged", entity="saga", older_than_days=older_than_days, sagas=found)
+    return purge(engine, older_than_days=older_than_days, told=told)
 
 
 def purgeable(engine: Engine, *, older_than_days: int) -> dict[tuple[str, str], int]:
