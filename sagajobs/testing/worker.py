@@ -6,13 +6,11 @@ import contextlib
 import os
 import signal
 import sys
-import threading
-import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from sagajobs.testing import nursery, stack
+from sagajobs.testing import nursery, stack, waiting
 
 APP = "sagajobs.testing.workerapp"
 
@@ -78,11 +76,18 @@ class Worker:
         self._await_ready()
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + COMES_UP_WITHIN
-        while self._sign not in (said := self.log.read_text(errors="replace") if self.log.exists() else ""):
-            if not self.alive or time.monotonic() > deadline:
-                raise AssertionError(f"the worker did not come up:\n{said[-3000:]}")
-            threading.Event().wait(0.05)
+        with contextlib.suppress(AssertionError):  # its log says more
+            waiting.wait_for(lambda: self._is_ready or not self.alive, COMES_UP_WITHIN)
+        if not self._is_ready:
+            raise AssertionError(f"the worker did not come up:\n{self._said[-3000:]}")
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._sign in self._said
+
+    @property
+    def _said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def alive(self) -> bool:
