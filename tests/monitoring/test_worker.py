@@ -173,7 +173,11 @@ def test_a_saga_whose_start_nobody_traced_is_a_trace_of_its_own(world, watched, 
     assert {span.trace for span in spans} == {handle.id.replace("-", "")}
 
 
-def test_nothing_that_an_exception_says_was_sent_to_anybody(collector):
+def test_nothing_that_an_exception_says_was_sent_to_anybody(world, watched, collector):
+    """By all that the tests before this one have had sent, too."""
+    handle = Scripted.enqueue({"script": {"first": ["bug"]}})
+    assert handle.wait(90) == "compensated"
+    told(collector, handle.id, 1)
     assert b"KeyError" in collector.everything
     assert PRIVATE not in collector.everything
     assert collector.items("transaction") == []
