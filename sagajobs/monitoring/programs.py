@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from celery import Celery, signals
+from celery.utils.log import get_multiprocessing_logger
 
 from sagajobs.monitoring import logs
 from sagajobs.monitoring.lines import Lines
@@ -61,6 +62,9 @@ def watch(app: Celery, watchers: Watchers, settings: Callable[[], Settings]) -> 
 
 def _place(logger: logging.Logger, **_others: Any) -> None:
     logs.place(logger)
+    # The pool's own, which says how its processes ended, has a handler of Celery's, too, and no signal.
+    if (of_the_pool := get_multiprocessing_logger()) is not None:
+        logs.place(of_the_pool)
 
 
 def _begin_program(watchers: Watchers, settings: Settings) -> None:

@@ -77,7 +77,7 @@ class Program:
     env: Mapping[str, str] | None = field(default=None, repr=False)  # passwords stand in it
     cwd: Path | None = None
     ready: Callable[[], bool] | None = None
-    ready_timeout: float = 30.0
+    ready_timeout: float = 60.0
     restarts: int = 0
     restart_window: float = 60.0
     grace: float = 10.0

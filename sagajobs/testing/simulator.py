@@ -14,8 +14,8 @@ Json: TypeAlias = dict[str, Any]
 STANDING = ("accepted", "pending")
 """What a booking is that takes place, or may."""
 
-PATIENCE = 60.0
-"""Seconds that it may take to answer: nothing is to be seen of how quick it is, and machines stand still."""
+_TIMEOUT = 60.0
+"""Seconds to answer: it answers at once, unless the machine stands still."""
 
 
 class Simulator:
@@ -36,20 +36,20 @@ class Simulator:
 
     def reset(self, **world: object) -> None:
         """Forget everything; `world` is the one to begin with."""
-        self._http.post(f"{self.url}/_simulator/reset", json=world or None, timeout=PATIENCE).raise_for_status()
+        self._http.post(f"{self.url}/_simulator/reset", json=world or None, timeout=_TIMEOUT).raise_for_status()
 
     def fault(self, operation: str, kind: str, when: str = "before", **how: object) -> None:
         """Have an operation fail in some way, before or after it is done: once, or as `how` says."""
         body = {"operation": operation, "kind": kind, "when": when, **(how or {"count": 1})}
-        _done(self._http.post(f"{self.url}/_simulator/faults", json=body, timeout=PATIENCE))
+        _done(self._http.post(f"{self.url}/_simulator/faults", json=body, timeout=_TIMEOUT))
 
     def heal(self) -> None:
         """Have nothing fail any more."""
-        self._http.delete(f"{self.url}/_simulator/faults", timeout=PATIENCE).raise_for_status()
+        self._http.delete(f"{self.url}/_simulator/faults", timeout=_TIMEOUT).raise_for_status()
 
     def switch(self, **switches: object) -> None:
         """Set how it behaves."""
-        self._http.post(f"{self.url}/_simulator/switches", json=switches, timeout=PATIENCE).raise_for_status()
+        self._http.post(f"{self.url}/_simulator/switches", json=switches, timeout=_TIMEOUT).raise_for_status()
 
     def ledger(self) -> list[Json]:
         """Return all bookings, each with its history."""
@@ -65,12 +65,12 @@ class Simulator:
 
     def put_back(self, bookings: list[Json]) -> None:
         """Have these bookings, with their uids, and no others."""
-        _done(self._http.put(f"{self.url}/_simulator/bookings", json={"bookings": bookings}, timeout=PATIENCE))
+        _done(self._http.put(f"{self.url}/_simulator/bookings", json={"bookings": bookings}, timeout=_TIMEOUT))
 
     def host(self, act: str, uid: str, **how: object) -> Json:
         """Do as a host does in the web app: cancel, move, reassign, confirm or decline."""
         done: Json = _done(
-            self._http.post(f"{self.url}/_simulator/host/{act}", json={"uid": uid, **how}, timeout=PATIENCE)
+            self._http.post(f"{self.url}/_simulator/host/{act}", json={"uid": uid, **how}, timeout=_TIMEOUT)
         )
         return done
 
@@ -81,7 +81,7 @@ class Simulator:
                 f"{self.url}/v2/webhooks",
                 json={"subscriberUrl": url, "active": True, "triggers": triggers or TRIGGERS, **more},
                 headers={"Authorization": f"Bearer {DEFAULT_API_KEY}"},
-                timeout=PATIENCE,
+                timeout=_TIMEOUT,
             )
         )["data"]
         return made
@@ -92,12 +92,12 @@ class Simulator:
 
     def repeat(self, delivery_id: int) -> Json:
         """Send a past delivery once more."""
-        sent: Json = _done(self._http.post(f"{self.url}/_simulator/deliveries/{delivery_id}/repeat", timeout=PATIENCE))
+        sent: Json = _done(self._http.post(f"{self.url}/_simulator/deliveries/{delivery_id}/repeat", timeout=_TIMEOUT))
         return sent
 
     def counts(self) -> Json:
         """Return how many calls of each kind there were."""
-        counted: Json = _done(self._http.get(f"{self.url}/_simulator/counts", timeout=PATIENCE))
+        counted: Json = _done(self._http.get(f"{self.url}/_simulator/counts", timeout=_TIMEOUT))
         return counted
 
     def calls(self) -> list[Json]:
@@ -105,7 +105,7 @@ class Simulator:
         return self._see("requests", "requests")
 
     def _see(self, what: str, part: str) -> list[Json]:
-        seen: list[Json] = _done(self._http.get(f"{self.url}/_simulator/{what}", timeout=PATIENCE))[part]
+        seen: list[Json] = _done(self._http.get(f"{self.url}/_simulator/{what}", timeout=_TIMEOUT))[part]
         return seen
 
     def limit(self, calls: int, *, window: float) -> None:
@@ -127,7 +127,7 @@ class Simulator:
                     "metadata": metadata,
                 },
                 headers={"cal-api-version": "2024-08-13"},
-                timeout=PATIENCE,
+                timeout=_TIMEOUT,
             )
         )["data"]
         return booked

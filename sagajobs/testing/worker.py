@@ -10,8 +10,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from sagajobs.testing import nursery, stack
-from sagajobs.testing.waiting import wait_for
+from sagajobs.testing import nursery, stack, waiting
 
 APP = "sagajobs.testing.workerapp"
 
@@ -77,11 +76,16 @@ class Worker:
         self._await_ready()
 
     def _await_ready(self) -> None:
-        with contextlib.suppress(AssertionError):
-            wait_for(lambda: self._sign in self._said() or not self.alive, COMES_UP_WITHIN)
-        if self._sign not in (said := self._said()):
-            raise AssertionError(f"the worker did not come up:\n{said[-3000:]}")
+        with contextlib.suppress(AssertionError):  # its log says more
+            waiting.wait_for(lambda: self._is_ready or not self.alive, COMES_UP_WITHIN)
+        if not self._is_ready:
+            raise AssertionError(f"the worker did not come up:\n{self._said[-3000:]}")
 
+    @property
+    def _is_ready(self) -> bool:
+        return self._sign in self._said
+
+    @property
     def _said(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 

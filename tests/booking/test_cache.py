@@ -12,6 +12,7 @@ from redis import Redis
 from sqlalchemy import text
 
 from sagajobs import AppointmentCreationSaga, TransientError
+from sagajobs.booking import cache as cache_module
 from sagajobs.booking.cache import AppointmentCache
 from tests.support.sagas import record
 
@@ -25,9 +26,10 @@ def redis():
 
 
 @pytest.fixture
-def cache(redis, app_engine, clean):
+def cache(redis, app_engine, clean, monkeypatch):
     from sagajobs.root import servers
 
+    monkeypatch.setattr(cache_module, "REDIS_TIMEOUT", 60)  # it is not away while the machine stands still
     return AppointmentCache(lambda: servers().redis, app_engine.database)
 
 
@@ -108,7 +110,7 @@ def test_a_reader_that_is_overtaken_by_a_writer_leaves_nothing_old(
         if another_reader:
             assert cache.get(appointment).event_type_id == 1
         slow.go_on.set()
-        assert reading.result(20).event_type_id == 0, "what it had seen when it looked"
+        assert reading.result(120).event_type_id == 0, "what it had seen when it looked"
     assert cache.get(appointment).event_type_id == 1
 
 
@@ -133,7 +135,7 @@ def test_readers_and_a_writer_all_at_once(cache, appointment, change):
             newest = version
         done.set()
         for reader in readers:
-            reader.result(20)
+            reader.result(120)
     assert seen_back == []
     assert cache.get(appointment).event_type_id == 100
 

@@ -16,8 +16,7 @@ from sagajobs.booking.errors import BookingGone
 from sagajobs.booking.local import read_appointment
 from sagajobs.calcom.errors import CalcomUnavailable
 from sagajobs.errors import PermanentError
-from sagajobs.testing.waiting import wait_for
-from tests.support.syncing import LATER, row, seen_at_cal_com
+from tests.support.syncing import LATER, row
 
 HERE = {"type": "address", "place": "Private Street 1"}
 
@@ -88,16 +87,14 @@ def test_a_booking_is_cancelled_where_it_has_been_moved_to_and_again(there, book
 def test_a_booking_that_does_not_read_as_cancelled_is_not_called_so(there, booked, simulator):
     """What Cal.com answered to the cancel is no evidence: the undo is called done when the booking reads cancelled."""
     appointment = booked()
-    simulator.switch(lag_ms=1000)
-    wait_for(lambda: seen_at_cal_com(appointment))
+    simulator.switch(replica_stopped=True)
     with pytest.raises(CalcomUnavailable, match="still reads accepted"):
         there.cancel_calcom_booking(appointment.calcom_v2_booking_id, "No longer needed.")
 
 
 def test_a_location_that_does_not_read_as_restored_is_not_called_so(there, booked, simulator):
     appointment = booked()
-    simulator.switch(lag_ms=1000)
-    wait_for(lambda: seen_at_cal_com(appointment))
+    simulator.switch(replica_stopped=True)
     with pytest.raises(CalcomUnavailable, match="still reads otherwise"):
         there.restore_booking_metadata(appointment.calcom_v2_booking_id, {"location": HERE})
 

@@ -69,9 +69,13 @@ def test_a_request_hides_the_customer_in_its_repr(booking):
 
 
 def test_a_start_is_kept_as_cal_com_keeps_it(booking):
-    start = datetime(2027, 10, 31, 2, 30, 0, 1999, tzinfo=ZoneInfo("Europe/Berlin"))  # the hour that comes twice
+    last_of_october = NOW.replace(year=NOW.year + 1, month=10, day=31)
+    sunday = last_of_october - timedelta(days=last_of_october.isoweekday() % 7)
+    start = sunday.replace(
+        hour=2, minute=30, second=0, microsecond=1999, tzinfo=ZoneInfo("Europe/Berlin")
+    )  # comes twice
     request = BookingRequest.model_validate(booking(start=start, duration_minutes=60))
-    assert request.start == datetime(2027, 10, 31, 0, 30, 0, 1000, tzinfo=UTC)
+    assert request.start == sunday.replace(hour=0, minute=30, second=0, microsecond=1000)
     assert request.end - request.start == timedelta(hours=1)
 
 

@@ -54,7 +54,7 @@ def test_a_second_sync_waits_for_the_first_one_and_finds_what_it_left(booked, si
         wait_for(lambda: waiting(db) == 1)
         assert row(app_engine, appointment.id).starts_at == appointment.starts_at
         finish(app_engine, first)
-        assert second.result(20)["success"]
+        assert second.result(120)["success"]
     (live,) = simulator.standing()
     here = row(app_engine, appointment.id)
     assert live["location"] == here.location == "Private Street 1"
@@ -69,7 +69,7 @@ def test_a_sync_waits_for_the_saga_that_makes_its_appointment(booking, simulator
         wait_for(lambda: waiting(db) == 1)
         assert simulator.ledger() == []
         finish(app_engine, creation)
-        assert sync.result(20)["success"]
+        assert sync.result(120)["success"]
     assert creation.status() == "completed"
     assert_in_step(app_engine, simulator, "cancel", number, {})
 
@@ -80,7 +80,7 @@ def test_what_it_waited_for_has_left_it_nothing_to_change(booked, simulator, app
     with beside(AppointmentSyncSaga.run, appointment.id, "update", ADDRESS) as second:
         wait_for(lambda: waiting(db) == 1)
         finish(app_engine, first)
-        result = second.result(20)
+        result = second.result(120)
     assert (result["success"], result["will_retry"]) == (False, False)
     assert "NoLongerPossible" in result["error"]
     assert row(app_engine, appointment.id).status == "cancelled"
@@ -95,7 +95,7 @@ def test_a_creation_that_is_undone_leaves_nothing_to_sync(booking, simulator, ap
     with beside(AppointmentSyncSaga.run, number, "cancel") as sync:
         wait_for(lambda: waiting(db) == 1)
         finish(app_engine, creation)
-        result = sync.result(30)
+        result = sync.result(120)
     assert (result["success"], result["will_retry"]) == (False, False)
     assert "NoLongerPossible" in result["error"]
     assert row(app_engine, number).deleted_at is not None

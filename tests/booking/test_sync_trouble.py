@@ -161,22 +161,6 @@ def test_where_a_look_tells_of_the_whole_change_nothing_may_stand(booked, simula
 # --- done there, and our own tables refuse it ---
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_our_tables_refuse_it_and_the_sweep_makes_up_for_it(worker, subject, simulator, app_engine, operation):
-    appointment, data = subject(operation)
-    with refusing(app_engine, "appointments", "UPDATE OF calcom_v2_booking_id"):
-        result = sync(appointment, operation, data)
-        handle = SagaHandle(result["saga_id"])
-        here = row(app_engine, appointment.id)
-        assert (result["success"], result["will_retry"], handle.status()) == (False, True, "partial")
-        assert (here.calcom_sync_status, str(here.sync_saga_id)) == ("error", handle.id)
-        done_there = {"cancel": 0}.get(operation, 1)
-        assert len(simulator.standing()) == done_there, "Cal.com is never undone"
-    due(app_engine)
-    assert handle.wait(90) == "completed"
-    assert_in_step(app_engine, simulator, operation, appointment.id, data)
-
-
 def test_our_tables_refuse_it_for_days_and_a_person_is_asked(booked, simulator, app_engine, db, monkeypatch):
     step = AppointmentSyncSaga.definition.step("update_local")
     monkeypatch.setattr(step, "degraded", replace(step.degraded, retry=ONCE))
@@ -229,3 +213,22 @@ def test_a_person_is_asked_even_if_no_table_of_ours_can_show_it(booked, simulato
     assert db.execute(text("SELECT count(*) FROM review_cases")).scalar_one() == 1
     assert row(app_engine, appointment.id).calcom_sync_status == "pending"
     assert any("do not show how its review stands" in record.message for record in caplog.records)
+
+
+# --- by workers; last, as they would take over what this process is slow with ---
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_our_tables_refuse_it_and_the_sweep_makes_up_for_it(worker, subject, simulator, app_engine, operation):
+    appointment, data = subject(operation)
+    with refusing(app_engine, "appointments", "UPDATE OF calcom_v2_booking_id"):
+        result = sync(appointment, operation, data)
+        handle = SagaHandle(result["saga_id"])
+        here = row(app_engine, appointment.id)
+        assert (result["success"], result["will_retry"], handle.status()) == (False, True, "partial")
+        assert (here.calcom_sync_status, str(here.sync_saga_id)) == ("error", handle.id)
+        done_there = {"cancel": 0}.get(operation, 1)
+        assert len(simulator.standing()) == done_there, "Cal.com is never undone"
+    due(app_engine)
+    assert handle.wait(90) == "completed"
+    assert_in_step(app_engine, simulator, operation, appointment.id, data)

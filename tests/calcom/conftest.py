@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 
+from sagajobs.calcom import shared as shared_module
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.gate import Gate
@@ -162,13 +163,13 @@ def simulator(running_simulator):
 
 @pytest.fixture
 def client(simulator):
-    with CalcomClient(simulator.url, API_KEY, connect_timeout=2, read_timeout=5) as client:
+    with CalcomClient(simulator.url, API_KEY, connect_timeout=2, read_timeout=60) as client:
         yield client
 
 
 @pytest.fixture
 def hasty(simulator):
-    """A client that gives up after a fifth of a second."""
+    """A client that gives up after a fifth of a second: for calls that are to fail, as any does on a slow machine."""
     with CalcomClient(simulator.url, API_KEY, connect_timeout=2, read_timeout=0.2) as client:
         yield client
 
@@ -180,14 +181,14 @@ def scripted():
 
     def serve(*answers):
         listener = socket.create_server(("127.0.0.1", 0))
-        listener.settimeout(10)
+        listener.settimeout(60)
         sockets.append(listener)
 
         def run():
             for answer in answers:
                 connection, _ = listener.accept()
                 with connection:
-                    connection.settimeout(10)
+                    connection.settimeout(60)
                     requests.append(request(connection))
                     connection.sendall(answer)
 
@@ -202,6 +203,12 @@ def scripted():
         thread.join()
     for one in sockets:
         one.close()
+
+
+@pytest.fixture(autouse=True)
+def patient_with_redis(monkeypatch):
+    """A Redis that stands still with the machine is not away."""
+    monkeypatch.setattr(shared_module, "TIMEOUT", 60)
 
 
 @pytest.fixture
@@ -231,9 +238,10 @@ def own_redis(tmp_path):
 
 @pytest.fixture
 def free_port():
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that nothing listens on, and nobody else gets."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 @pytest.fixture
@@ -321,13 +329,19 @@ def told(hook, receiver):
 
 @pytest.fixture
 def circuit(shared):
-    # Redis keeps whole seconds, so it stays open for one second at least.
-    return Circuit(shared, failures=3, reset=2, longest_call=5)
+    """A circuit that stays open, and has a trial last, for longer than a test; see `await_trial`."""
+    return Circuit(shared, failures=3, reset=60, longest_call=300)
 
 
 @pytest.fixture
 def guarded(simulator, circuit):
     """A client behind the circuit."""
-    gate = Gate(circuit=circuit)
-    with CalcomClient(simulator.url, "cal_test_simulator", read_timeout=0.5, gate=gate) as client:
+    with CalcomClient(simulator.url, API_KEY, read_timeout=60, gate=Gate(circuit=circuit)) as client:
+        yield client
+
+
+@pytest.fixture
+def hasty_guarded(simulator, circuit):
+    """The same, hasty."""
+    with CalcomClient(simulator.url, API_KEY, read_timeout=0.5, gate=Gate(circuit=circuit)) as client:
         yield client

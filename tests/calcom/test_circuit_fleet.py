@@ -5,7 +5,6 @@ import logging
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +12,7 @@ import pytest
 import redis
 
 from sagajobs.calcom import errors
+from sagajobs.calcom import shared as shared_module
 from sagajobs.calcom.circuit import Circuit, CircuitState
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.gate import Gate
@@ -20,15 +20,20 @@ from sagajobs.calcom.operations import ME
 from sagajobs.calcom.quota import Quota
 from sagajobs.calcom.shared import Shared
 from sagajobs.testing.waiting import wait_for
-from tests.support.circuits import await_trial, fail
+from tests.support.circuits import fail, let_trial_come
+from tests.support.scripted import http, request
 
 OPEN, CLOSED, HALF_OPEN = CircuitState.OPEN, CircuitState.CLOSED, CircuitState.HALF_OPEN
 FAULTS = ("http_500", "http_503", "http_524", "drop", "timeout", "malformed")
 
 
+ME_ANSWERED = http(200, b'{"status":"success","data":{"id":1}}')
+
+# A worker of four threads: all wait for the word, then each calls once.
 RUSH = """
 import json, sys, threading
 import redis
+from sagajobs.calcom import shared
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.errors import CalcomError
@@ -36,14 +41,15 @@ from sagajobs.calcom.gate import Gate
 from sagajobs.calcom.shared import Shared
 
 url, key, calcom, name = sys.argv[1:]
-circuit = Circuit(Shared(lambda: url, key), failures=3, reset=2, longest_call=5)
-client = CalcomClient(calcom, "cal_test_simulator", gate=Gate(circuit=circuit))
+shared.TIMEOUT = 60
+circuit = Circuit(Shared(lambda: url, key), failures=3, reset=60, longest_call=300)
+client = CalcomClient(calcom, "cal_test_simulator", read_timeout=120, gate=Gate(circuit=circuit))
 said = []
 
 def rush():
-    with redis.Redis.from_url(url) as line:
+    with redis.Redis.from_url(url, socket_timeout=None) as line:
         line.incr(f"{name}:ready")
-        assert line.blpop([f"{name}:go"], 30)
+        assert line.blpop([f"{name}:go"], 120)
     try:
         client.me()
         said.append("answered")
@@ -51,6 +57,8 @@ def rush():
         said.append(type(error).__name__)
     finally:
         client.close()
+        with redis.Redis.from_url(url, socket_timeout=None) as line:
+            line.incr(f"{name}:told")
 
 threads = [threading.Thread(target=rush) for _ in range(4)]
 for thread in threads: thread.start()
@@ -60,25 +68,35 @@ print(json.dumps(said))
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_one_call_of_the_whole_fleet_is_the_trial(simulator, circuit, redis_url, key, failing):
+def test_one_call_of_the_whole_fleet_is_the_trial(circuit, redis_url, key, failing):
     fail(circuit, 3)
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RUSH, redis_url, key, simulator.url, key], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
-    with redis.Redis.from_url(redis_url) as line:
+    with (
+        redis.Redis.from_url(redis_url, socket_timeout=None) as line,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        workers = [
+            subprocess.Popen([sys.executable, "-c", RUSH, redis_url, key, url, key], stdout=subprocess.PIPE, text=True)
+            for _ in range(4)
+        ]
         wait_for(lambda: int(line.get(f"{key}:ready") or 0) == 16)
-        await_trial(circuit)
-        # The trial takes longer than all others need to be turned away.
-        simulator.fault("any", "timeout" if failing else "slow", seconds=2)
+        let_trial_come(circuit)
         line.rpush(f"{key}:go", *range(16))
+        listener.settimeout(60)
+        trial, _ = listener.accept()
+        with trial:
+            request(trial)
+            # The trial takes longer than all others need to be turned away.
+            wait_for(lambda: int(line.get(f"{key}:told") or 0) == 15)
+            if not failing:
+                trial.sendall(ME_ANSWERED)
         said = sorted(word for worker in workers for word in json.loads(worker.communicate()[0]))
-        line.delete(f"{key}:ready")
+        line.delete(f"{key}:ready", f"{key}:told")
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
     assert [worker.returncode for worker in workers] == [0] * 4
-    assert len(simulator.calls()) == 1
     assert said == ["CalcomCircuitOpen"] * 15 + ["CalcomUnavailable" if failing else "answered"]
     assert circuit.state() is (OPEN if failing else CLOSED)
 
@@ -117,9 +135,9 @@ def test_without_redis_it_is_closed_with_one_warning_a_minute(free_port, key, ca
 
 
 def test_redis_lost_in_the_middle_of_a_trial(own_redis, key, caplog):
-    circuit = Circuit(Shared(lambda: own_redis.url, key), failures=1, reset=1, longest_call=5)
+    circuit = Circuit(Shared(lambda: own_redis.url, key), failures=1, reset=60, longest_call=300)
     fail(circuit, 1)
-    await_trial(circuit)
+    let_trial_come(circuit)
     trial = circuit.admit(ME)
     own_redis.kill()
 
@@ -150,6 +168,7 @@ def test_the_api_key_is_nowhere_in_redis(simulator, own_redis):
 
 FORKING = """
 import os, sys
+from sagajobs.calcom import shared as shared_module
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.client import CalcomClient
 from sagajobs.calcom.gate import Gate
@@ -157,10 +176,11 @@ from sagajobs.calcom.quota import Quota
 from sagajobs.calcom.shared import Shared
 
 url, key, calcom = sys.argv[1:]
+shared_module.TIMEOUT = 60
 shared = Shared(lambda: url, key)
 quota = Quota(shared, 1000, delay=0)
 gate = Gate(circuit=Circuit(shared, failures=3, reset=30, longest_call=5), quota=quota)
-client = CalcomClient(calcom, "cal_test_simulator", gate=gate)
+client = CalcomClient(calcom, "cal_test_simulator", read_timeout=60, gate=gate)
 client.me()
 child = os.fork()
 for _ in range(100):
@@ -178,30 +198,33 @@ def test_parent_and_child_of_a_fork_share_what_is_counted_and_no_connection(simu
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=200,
     )
 
     assert done.stdout == "201\n", done.stderr
 
 
-def test_threads_are_not_sent_one_after_the_other(simulator, circuit):
-    simulator.fault("any", "slow", count=4, seconds=3)
-    barrier = threading.Barrier(4)
+def test_threads_are_not_sent_one_after_the_other(circuit):
+    """None is answered before all have called."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(4) as pool:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
-    def call(_):
-        with CalcomClient(simulator.url, "cal_test_simulator", gate=Gate(circuit=circuit)) as client:
-            barrier.wait()
-            client.me()
+        def call():
+            with CalcomClient(url, "cal_x", read_timeout=60, gate=Gate(circuit=circuit)) as client:
+                return client.me().id
 
-    started = time.monotonic()
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(call, range(4)))
+        calls = [pool.submit(call) for _ in range(4)]
+        listener.settimeout(60)
+        for connection in [listener.accept()[0] for _ in calls]:
+            with connection:
+                request(connection)
+                connection.sendall(ME_ANSWERED)
+        assert [one.result() for one in calls] == [1] * 4
 
-    assert time.monotonic() - started < 2 * 3, "and not four times three seconds"
 
-
-def test_a_redis_that_hangs_is_away_for_each_thread_that_waits_for_it():
+def test_a_redis_that_hangs_is_away_for_each_thread_that_waits_for_it(monkeypatch):
     """What one thread makes of its time-out must not end the wait of another one in the middle."""
+    monkeypatch.setattr(shared_module, "TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:
         shared = Shared(lambda: f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "key")
         waiting, accepted = [], []

@@ -7,6 +7,7 @@ import pytest
 from sagajobs.calcom import errors
 from sagajobs.calcom.models import Location, LocationType
 from sagajobs.errors import AmbiguousRefusal
+from sagajobs.testing.waiting import wait_for
 
 PENDING = 7
 
@@ -80,20 +81,21 @@ def test_a_move_into_the_past_is_refused_for_good(client, new, tomorrow):
 
 @pytest.mark.parametrize("kind", ["timeout", "drop", "http_500", "http_503", "http_524", "malformed"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_move_without_an_answer_is_settled_by_a_look(hasty, simulator, new, later, kind, when):
-    old = hasty.create_booking(new())
+def test_a_move_without_an_answer_is_settled_by_a_look(hasty, client, simulator, new, later, kind, when):
+    old = client.create_booking(new())
     simulator.fault("reschedule", kind, when)
 
     with pytest.raises(errors.CalcomOutcomeUnknown):
         hasty.reschedule_booking(old.uid, later, reason="rain")
 
-    seen = hasty.get_booking(old.uid)
+    wait_for(lambda: len(simulator.calls()) == 2)
+    seen = client.get_booking(old.uid)
     if when == "before":
         assert (seen.status, seen.rescheduled_to_uid) == ("accepted", None)
     else:
-        assert hasty.get_booking(seen.rescheduled_to_uid).start == later
+        assert client.get_booking(seen.rescheduled_to_uid).start == later
         with pytest.raises(errors.AlreadyRescheduled):
-            hasty.reschedule_booking(old.uid, later, reason="rain")
+            client.reschedule_booking(old.uid, later, reason="rain")
 
 
 def test_who_moves_a_booking_decides_whether_it_needs_confirming(client, new, later):
@@ -153,8 +155,8 @@ def test_guests_are_added(client, new):
     ],
 )
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_each_change_without_an_answer_is_in_doubt(hasty, simulator, new, operation, call, when):
-    uid = hasty.create_booking(new(event_type_id=PENDING)).uid
+def test_each_change_without_an_answer_is_in_doubt(hasty, client, simulator, new, operation, call, when):
+    uid = client.create_booking(new(event_type_id=PENDING)).uid
     simulator.fault(operation, "drop", when)
 
     with pytest.raises(errors.CalcomOutcomeUnknown):

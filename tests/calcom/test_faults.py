@@ -56,6 +56,8 @@ class TestLostAnswers:
             call(hasty, uid)
 
         assert isinstance(caught.value, TransientError)
+        # Else the next call, through a connection that stands, might overtake it, and meet its fault.
+        wait_for(lambda: simulator.control("GET", "faults")["faults"][0]["fired"])
         assert call(client, uid)
 
     def test_nothing_is_tried_twice(self, hasty, simulator, new, kind, when):
@@ -107,13 +109,15 @@ class TestSlow:
 
     def test_the_booking_is_made_after_a_hasty_client_gave_up(self, hasty, simulator, new, when):
         simulator.fault("create", "slow", when, seconds=4)
+        started = time.monotonic()
 
         with pytest.raises(errors.CalcomOutcomeUnknown):
             hasty.create_booking(new())
 
         # "before" is the nastier one: a probe that looks at once finds nothing, and then the booking appears.
-        if when == "before":
-            assert simulator.ledger() == []
+        seen = simulator.ledger()
+        if when == "before" and time.monotonic() - started < 4:
+            assert seen == []
         wait_for(lambda: len(simulator.ledger()) == 1)
         assert simulator.api("GET", "/v2/bookings").status_code == 200
 

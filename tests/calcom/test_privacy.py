@@ -27,10 +27,10 @@ def shown(error):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_call_tells(hasty, simulator, new, secrets, caplog, kind, when):
+def test_no_call_tells(hasty, client, simulator, new, secrets, caplog, kind, when):
     caplog.set_level(logging.DEBUG)
     booking = new()
-    uid = hasty.create_booking(booking).uid
+    uid = client.create_booking(booking).uid
     calls = [
         lambda: hasty.create_booking(booking),
         lambda: hasty.find_bookings(event_type_id=1, attendee_email=booking.attendee_email),

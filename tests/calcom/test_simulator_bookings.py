@@ -1,5 +1,6 @@
 """The simulator makes, shows and cancels bookings as Cal.com does, in its words and shapes."""
 
+import time
 import uuid
 from datetime import timedelta
 
@@ -243,10 +244,8 @@ class TestCancel:
         assert self.cancel(simulator, uid, cancellationReason="x").status_code == 200
 
     def test_a_second_cancel_that_the_replica_lets_through_is_refused_by_the_primary(self, book, simulator):
-        simulator.switch(lag_ms=500, lag_blinds_cancel=True)
         uid = book().json()["data"]["uid"]
-        while not simulator.api("GET", f"/v2/bookings/{uid}").ok:
-            pass
+        simulator.switch(replica_stopped=True, lag_blinds_cancel=True)
 
         assert self.cancel(simulator, uid, cancellationReason="x").status_code == 200
         answer = self.cancel(simulator, uid, cancellationReason="x")
@@ -271,6 +270,7 @@ class TestReading:
     def test_the_replica_shows_states_as_they_were(self, book, simulator):
         uid = book().json()["data"]["uid"]
         simulator.switch(lag_ms=300)
+        asked = time.monotonic()
         simulator.api("POST", f"/v2/bookings/{uid}/cancel", {"cancellationReason": "x"})
 
         states = []
@@ -278,13 +278,8 @@ class TestReading:
             answer = simulator.api("GET", f"/v2/bookings/{uid}")
             states.append(answer.json()["data"]["status"] if answer.ok else "missing")
 
-        seen = list(dict.fromkeys(states))
-        assert seen in (
-            ["missing", "accepted", "cancelled"],
-            ["missing", "cancelled"],
-            ["accepted", "cancelled"],
-        )
-        assert len(states) > 2
+        assert time.monotonic() - asked >= 0.3
+        assert states == sorted(states, key=["missing", "accepted", "cancelled"].index)
 
     def test_a_replica_that_stopped_shows_what_was_until_it_goes_on(self, book, simulator):
         uid = book().json()["data"]["uid"]

@@ -39,11 +39,11 @@ def tls_url(tmp_path):
     def run(listener):
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(10)
+            connection.settimeout(60)
             context.wrap_socket(connection, server_side=True).close()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         thread = threading.Thread(target=run, args=[listener])
         thread.start()
         yield f"https://127.0.0.1:{listener.getsockname()[1]}"
@@ -163,7 +163,7 @@ def test_what_is_sent(scripted, new):
 
 
 def test_a_certificate_nobody_knows_means_that_nothing_was_sent(tls_url, new):
-    with CalcomClient(tls_url, "cal_x") as client, pytest.raises(errors.CalcomUnavailable):
+    with CalcomClient(tls_url, "cal_x", connect_timeout=60) as client, pytest.raises(errors.CalcomUnavailable):
         client.create_booking(new())
 
 
@@ -256,7 +256,7 @@ def test_parent_and_child_of_a_fork_share_no_connection(simulator):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=200,
     )
 
     assert done.stdout == "each got its own\n", done.stderr

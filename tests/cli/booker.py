@@ -35,7 +35,7 @@ def main() -> None:
         )
         if how == "enqueue":
             handle = AppointmentCreationSaga.enqueue(request)
-            ids.append([handle.id, handle.wait(60)])
+            ids.append([handle.id, handle.wait(120)])
         elif how == "record":
             with engine.database.transaction() as connection, Session(connection) as session:  # never told to commit
                 ids.append([AppointmentCreationSaga.enqueue(request, session=session).id, "pending"])

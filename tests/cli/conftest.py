@@ -12,8 +12,9 @@ import sys
 import tempfile
 import termios
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class Shell:
     def with_env(self, **extra: str) -> Shell:
         return Shell(self.home, {**self.extra, **extra})
 
-    def run(self, *argv: str, cwd: Path | None = None, timeout: float = 60) -> Result:
+    def run(self, *argv: str, cwd: Path | None = None, timeout: float = 180) -> Result:
         done = subprocess.run(
             [str(BIN / argv[0]), *argv[1:]],
             env=self.env,
@@ -90,7 +91,7 @@ class Shell:
         """Run `celery -A PROJECT` likewise."""
         return self._born("celery.__main__:main", "celery", "-A", project, *argv, cwd=cwd)
 
-    def _born(self, program: str, *argv: str, cwd: Path | None, timeout: float = 60) -> Result:
+    def _born(self, program: str, *argv: str, cwd: Path | None, timeout: float = 180) -> Result:
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
             process = nursery.start(
@@ -143,7 +144,7 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def eventually(check: Callable[[], object], what: str, timeout: float = 30) -> object:
+def eventually(check: Callable[[], object], what: str, timeout: float = 120) -> object:
     """Wait until `check` returns something true, and return that."""
     return wait_for(check, timeout, what)
 
@@ -159,6 +160,14 @@ def living_in(home: Path) -> list[str]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
+
+
+@contextmanager
+def looking_for_ports() -> Iterator[None]:
+    """Let no other process of tests look for free ports meanwhile: who has found one listens there seconds later."""
+    with Path(tempfile.gettempdir(), f"sagajobs-tests-{os.getuid()}.ports").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session", name="eventually")

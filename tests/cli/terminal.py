@@ -28,7 +28,7 @@ class Terminal(fdspawn):
     """The end of a terminal that a person sits at; `process` sits at the other one."""
 
     def __init__(self, ours: int, theirs: int, process) -> None:
-        super().__init__(ours, timeout=60, encoding="utf-8")
+        super().__init__(ours, timeout=120, encoding="utf-8")
         self.theirs = theirs
         self.process = process
         self.read_so_far = ""

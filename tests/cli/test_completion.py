@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+from sagajobs.cli import completing
 from tests.cli.inprocess import sagajobs
 from tests.support.asked import ask
 
@@ -16,7 +17,8 @@ def complete(line: str, **environment: str) -> list[str]:
     return [offered.partition(",")[2] for offered in done.out.splitlines() if offered]
 
 
-def test_commands_options_and_what_the_database_has_are_completed(nobody_told):
+def test_commands_options_and_what_the_database_has_are_completed(nobody_told, monkeypatch):
+    monkeypatch.setattr(completing, "_TIMEOUT", 60)
     far, near = ask(nobody_told, hours=48), ask(nobody_told, cause="builtins.KeyError", hours=24)
     ids = {far.saga, near.saga}
     assert complete("sagajobs sagas re") == ["review", "retry", "resolve", "resume"]

@@ -5,24 +5,37 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from contextlib import ExitStack
 
 import pytest
 
+from tests.cli.conftest import looking_for_ports
 from tests.support.documents import assert_shown, outputs
 
-pytestmark = pytest.mark.demo
+pytestmark = [pytest.mark.demo, pytest.mark.timeout(1800)]
+
+NOBODY = "found nobody at work to kill"
+"""What it says when all stands still just while the calls are slow that it kills workers in."""
 
 
-def test_the_demonstration(shell, make_home, living_in, eventually, one_line):
-    there = shell.with_env(
-        SAGAJOBS_HOME=str(home := make_home()), SAGAJOBS_DATABASE_URL="postgresql://not.used.example/x"
-    )
-    argv = [str(there.program), "demo", "--json"]
-    with subprocess.Popen(argv, env=there.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
-        eventually((home / "demo" / "logs" / "worker-1.log").exists, "the start")
-        one_line(there.sagajobs("demo"), "sagajobs demo is running", str(home))
-        out, err = first.communicate(timeout=120)
-    assert first.returncode == 0, err
+def test_the_demonstration(shell, make_home, living_in, eventually, one_line, tmp_path):
+    said = (tmp_path / "told").read_text
+    for _ in range(3):
+        there = shell.with_env(
+            SAGAJOBS_HOME=str(home := make_home()), SAGAJOBS_DATABASE_URL="postgresql://not.used.example/x"
+        )
+        argv = [str(there.program), "demo", "--json"]
+        with (tmp_path / "told").open("w") as told, ExitStack() as start:
+            start.enter_context(looking_for_ports())
+            with subprocess.Popen(argv, env=there.env, stdout=subprocess.PIPE, stderr=told, text=True) as first:
+                eventually(lambda first=first: "Flower shows" in said() or first.poll() is not None, "the start")
+                start.close()
+                one_line(there.sagajobs("demo"), "sagajobs demo is running", str(home))
+                out, _ = first.communicate(timeout=600)
+        err = said()
+        assert first.returncode == 0, err
+        if NOBODY not in err:
+            break
     assert out.count("\n") == 1
     counted = json.loads(out)
     assert counted.pop("seconds") > 0

@@ -14,6 +14,7 @@ from sagajobs.desk.watching import AllEvents
 from tests.cli.inprocess import sagajobs
 from tests.cli.terminal import Terminal, at_terminal
 from tests.support.asked import ask
+from tests.support.tables import change
 
 _STEP = text("""
     INSERT INTO saga_steps (saga_id, name, position, stage, external, state)
@@ -24,9 +25,11 @@ _EVENT = text("INSERT INTO saga_events (saga_id, event) VALUES (:id, :event)")
 
 
 def _ended(engine, state: str) -> str:
+    """Record a saga that is at rest, and is shown as one that just came to it, however late somebody looks."""
     statement = text("""
         INSERT INTO sagas (id, name, version, definition, state, input, ended_at)
-        VALUES (gen_random_uuid(), 'appointment_creation', 1, 'd', :state, '{}', saga_now()) RETURNING id
+        VALUES (gen_random_uuid(), 'appointment_creation', 1, 'd', :state, '{}', saga_now() + interval '1 h')
+        RETURNING id
     """)
     with engine.database.transaction() as db:
         saga_id = str(db.execute(statement, {"state": state}).scalar_one())
@@ -87,6 +90,7 @@ def test_every_change_is_an_object_until_somebody_ends_it(nobody_told):
 
 def test_a_terminal_shows_what_is_at_work_until_somebody_ends_it(nobody_told):
     asked, gone = ask(nobody_told), _ended(nobody_told, "completed")
+    change(nobody_told, "UPDATE sagas SET updated_at = updated_at + interval '1 h'")  # by when it came to rest
     with at_terminal("sagas", "watch", "--interval", "0.1", NO_COLOR="1") as watch:
         watch.says("─", gone[:8], asked.saga[:8], "manual_review_required", "Ctrl-C ends this")
         nobody_told.review.retry(asked.case, who="Ann", why="again")

@@ -239,7 +239,7 @@ def test_a_real_server_takes_the_command_of_redis_and_asks_for_the_password(secr
     password = urlsplit((secrets / "redis_url").read_text().strip()).password
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as server:
         try:
-            with redis.Redis(unix_socket_path=str(tmp_path / "s"), password=password) as client:
+            with redis.Redis(unix_socket_path=str(tmp_path / "s"), password=password, socket_timeout=60) as client:
                 wait_for(lambda: _answers(client))
                 found = client.config_get("appendonly", "maxmemory-policy")
                 assert found == {"appendonly": "yes", "maxmemory-policy": "noeviction"}

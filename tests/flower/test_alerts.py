@@ -45,7 +45,7 @@ from sagajobs.saga.totals import add_up
 from sagajobs.testing.broker import HandBroker
 from sagajobs.testing.waiting import wait_for
 from tests.support import promtool, wide
-from tests.support.flowers import NOWHERE, known_servers, running
+from tests.support.flowers import NOWHERE, Flower, known_servers, running
 from tests.support.reviewing import in_doubt
 from tests.support.sagas import Scripted, record, register
 from tests.support.tables import change
@@ -115,6 +115,16 @@ class Stage:
         self.change("UPDATE sweeps SET ran_at = saga_now()")
 
 
+def _told(flower: Flower, *lines: str) -> str:
+    """Return what a Flower tells, once these lines are in it: a moment later they might not be."""
+
+    def tells() -> str:
+        told = flower.told_of_sagas()
+        return told if set(lines) <= set(told.splitlines()) else ""
+
+    return wait_for(tells)
+
+
 def an_undo_fails(stage: Stage) -> str:
     stage.carry_out(last=["bug"], cancel=["permanent"])
     return stage.scrape()
@@ -180,8 +190,7 @@ def somebody_drops_a_constraint(stage: Stage) -> str:
 
 def the_worker_is_killed(stage: Stage) -> str:
     stage.worker.kill()
-    wait_for(lambda: stage.flower.says("saga_workers 0.0"))
-    told = stage.flower.told_of_sagas()
+    told = _told(stage.flower, "saga_workers 0.0", "saga_database_up 1.0")
     stage.another_worker()
     return told
 
@@ -297,8 +306,7 @@ def more_is_booked_than_the_quota_lets_through(stage: Stage) -> str:
 
 
 def the_database_is_away(stage: Stage) -> str:
-    wait_for(lambda: stage.stray.says("saga_workers 1.0"))
-    return stage.stray.told_of_sagas()
+    return _told(stage.stray, "saga_workers 1.0")
 
 
 def redis_is_away(stage: Stage) -> str:

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from sagajobs import AppointmentCreationSaga, AppointmentSyncSaga, SagaException
 from tests.support.asked import ask, left_to_a_person
+from tests.support.fixtures import NOTICED
 from tests.support.pages import PHONE, shot, sideways, tabbed, unreadable
 from tests.support.sagas import record
 from tests.support.tables import change
@@ -34,7 +35,7 @@ def visit(browser, flower):
 
     def visit(path: str, **options) -> Page:
         context = browser.new_context(http_credentials=LOGIN, viewport=DESK, **options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(NOTICED)
         contexts.append(context)
         page = context.new_page()
         page.clock.install()

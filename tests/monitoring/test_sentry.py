@@ -34,7 +34,7 @@ def test_a_line_of_an_authors_is_sent_without_whom_it_names(watcher, collector):
     log.error("cannot write to %s", PERSON)
     log.error(f"cannot write to {PERSON}")  # noqa: G004 - as many do
     log.error({"to": PERSON})
-    sentry_sdk.flush()
+    sentry_sdk.flush(timeout=60)
     wordings = [event["logentry"]["message"] for event in collector.items("event")]
     place = f"a line of test_sentry.test_a_line_of_an_authors_is_sent_without_whom_it_names {sentry.WITHHELD}"
     assert wordings == ["cannot write to %s", place, place]
@@ -64,7 +64,7 @@ def failed(collector):
     """Counts the check-ins of sweeps that failed."""
 
     def failed() -> int:
-        sentry_sdk.flush()
+        sentry_sdk.flush(timeout=60)
         return len([one for one in collector.items("check_in") if one["status"] == "error"])
 
     return failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 
@@ -144,7 +145,10 @@ def test_one_trace_holds_the_request_the_start_the_sweep_all_attempts_and_undos(
 
     spans = eventually(all_there, "all spans of the saga")
     assert {(span.trace, span.service) for span in spans} == {(number, "sagajobs")}
-    tries = [span for span in spans if span.name == "step scripted.first"]
+    # In the order of the attempts: the two processes that made them send when they please.
+    tries = sorted(
+        (span for span in spans if span.name == "step scripted.first"), key=lambda span: span.attributes["saga.attempt"]
+    )
     assert [span.status for span in tries] == ["TransientError", ""]
     assert tries[1].attributes["saga.attempt"] == tries[0].attributes["saga.attempt"] + 1
     assert [span.attributes["error.type"] for span in spans if span.name == "step scripted.last"] == ["PermanentError"]
@@ -155,6 +159,13 @@ def test_one_trace_holds_the_request_the_start_the_sweep_all_attempts_and_undos(
     assert all(f" [saga] [trace={number}] " in one for one in ends)
 
 
+def test_how_a_process_of_the_pool_ended_is_a_line_like_any_other(world, watched):
+    assert Scripted.enqueue({"script": {"first": ["die", "ok"]}}).wait(90) == "completed"
+    told = r" ERROR    \S+ \[multiprocessing\] Process 'ForkPoolWorker-\d+' .* exited with 'signal 9 \(SIGKILL\)'\n"
+    eventually(lambda: re.search(told, watched.log.read_text()), "the line")
+    assert "Logging error" not in watched.log.read_text()
+
+
 def test_a_saga_whose_start_nobody_traced_is_a_trace_of_its_own(world, watched, collector):
     handle = Pivoting.enqueue({})
     assert handle.wait(90) == "completed"
@@ -162,7 +173,11 @@ def test_a_saga_whose_start_nobody_traced_is_a_trace_of_its_own(world, watched, 
     assert {span.trace for span in spans} == {handle.id.replace("-", "")}
 
 
-def test_nothing_that_an_exception_says_was_sent_to_anybody(collector):
+def test_nothing_that_an_exception_says_was_sent_to_anybody(world, watched, collector):
+    """By all that the tests before this one have had sent, too."""
+    handle = Scripted.enqueue({"script": {"first": ["bug"]}})
+    assert handle.wait(90) == "compensated"
+    told(collector, handle.id, 1)
     assert b"KeyError" in collector.everything
     assert PRIVATE not in collector.everything
     assert collector.items("transaction") == []

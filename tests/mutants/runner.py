@@ -135,7 +135,8 @@ def _copy(source: Path, target: Path) -> None:
     target.mkdir()
     for name in TREE:
         if (source / name).is_dir():
-            shutil.copytree(source / name, target / name)
+            # Without compiled code that is being written: its file has another name by when it is copied.
+            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("*.pyc.*"))
         else:
             shutil.copy2(source / name, target / name)
 

@@ -78,6 +78,11 @@ def fixture_eventually():
     return wait_for
 
 
+def only(found):
+    """Return the one that there is; none of several."""
+    return found[0] if len(found) == 1 else None
+
+
 class Household:
     """One home folder, the users that a test starts for it, and every process that belongs to it."""
 
@@ -102,25 +107,23 @@ class Household:
         return found
 
     def keepers(self):
-        return [p for p in self.processes() if "sagajobs.runtime.embedded" in p.info["cmdline"]]
+        return [p for p in self.processes() if "sagajobs.runtime.embedded" in (p.info["cmdline"] or [])]
 
     def keeper(self):
         # For a moment the process that has forked the keeper can be seen beside it.
-        wait_for(lambda: len(self.keepers()) == 1)
-        (keeper,) = self.keepers()
-        return keeper
+        return wait_for(lambda: only(self.keepers()))
 
     def server(self):
-        (server,) = self.keeper().children()
-        return server
+        keeper = self.keeper()
+        return wait_for(lambda: only(keeper.children()))
 
-    def await_gone(self, timeout=15.0):
-        wait_for(lambda: not self.processes(), timeout)
+    def await_gone(self):
+        wait_for(lambda: not self.processes())
 
     def end(self):
         for user in self.users:
             user.kill()
-        self.await_gone(30)
+        self.await_gone()
 
 
 @pytest.fixture(name="household")

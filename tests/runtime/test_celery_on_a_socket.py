@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sagajobs.runtime.processes import Program, Supervisor
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,31 +58,31 @@ def read(url):
 
 
 def test_worker_beat_flower_and_ping(env, tmp_path, eventually):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     celery = [sys.executable, "-m", "celery", "-A", "demo"]
 
     def start(name, *arguments):
         supervisor.start(Program(name, [*celery, *arguments], tmp_path / name, env=env, cwd=tmp_path))
 
     with Supervisor() as supervisor:
-        start("worker", "worker", "-c", "1", "--without-mingle")
+        start("worker", "worker", "-c", "1", "-n", "one@here", "--without-mingle")
         start("beat", "beat")
         start("flower", "flower", "--address=127.0.0.1", f"--port={port}")
         eventually((tmp_path / "ticked").exists, 40)
+        inspect = ["inspect", "--destination", "one@here", "--timeout", "60"]
         ping = subprocess.run(
-            [*celery, "inspect", "ping"], env=env, cwd=tmp_path, check=True, capture_output=True, text=True
+            [*celery, *inspect, "ping"], env=env, cwd=tmp_path, check=True, capture_output=True, text=True
         )
         assert "pong" in ping.stdout
 
         def flower_knows_the_worker():
             try:
-                return json.loads(read(f"http://127.0.0.1:{port}/api/workers?refresh=1"))
+                found = json.loads(read(f"http://127.0.0.1:{port}/api/workers?refresh=1"))
             except OSError:  # it is starting
                 return None
+            return [worker for worker in found.values() if "registered" in worker]  # it does not wait long for any
 
-        (worker,) = eventually(flower_knows_the_worker, 40).values()
+        (worker,) = eventually(flower_knows_the_worker, 40)
         assert worker["registered"] == ["touch"]
         queues = json.loads(read(f"http://127.0.0.1:{port}/api/queues/length"))
         assert [queue["name"] for queue in queues["active_queues"]] == ["celery"]

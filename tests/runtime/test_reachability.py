@@ -15,20 +15,23 @@ import pytest
 import redis
 
 from sagajobs.errors import ConfigurationError
+from sagajobs.runtime import reachability
 from sagajobs.runtime.embedded.binaries import postgres_binaries
 from sagajobs.runtime.embedded.postgres import _server_account
 from sagajobs.runtime.embedded.redis import _executable
 from sagajobs.runtime.reachability import _new_enough, _Unreachable, check_reachable
 from sagajobs.runtime.settings import Settings
+from sagajobs.testing.waiting import wait_for
+from tests.support.ports import free_port
 
 HARD = "a!b@c$d()e*_,/:;=?@ff[]22"
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """A server that stands still with the machine has a line of its own, which is none of these."""
+    monkeypatch.setattr(reachability, "TIMEOUT", 60)
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -47,6 +50,7 @@ def fixture_valkey(folder):
     data.mkdir()
     argv = [_executable(), "--port", str(port), "--requirepass", HARD, "--save", "", "--bind", "127.0.0.1"]
     with subprocess.Popen(argv, cwd=data, stdout=subprocess.DEVNULL) as server:
+        wait_for(lambda: is_up("redis", redis_url=f"redis://:{quote(HARD, safe='')}@127.0.0.1:{port}/0"))
         yield port
         server.terminate()
 
@@ -77,8 +81,18 @@ def fixture_postgres(folder):
     port = free_port()
     argv = [programs / "postgres", "-D", "data", "-p", str(port), "-k", ""]
     with subprocess.Popen(argv, **options) as server:
+        where = f"postgresql://someone:{quote(HARD, safe='')}@127.0.0.1:{port}/postgres"
+        wait_for(lambda: is_up("database", database_url=where))
         yield port
         server.terminate()
+
+
+def is_up(name, **values):
+    """Tell whether a server has started."""
+    try:
+        return check_reachable(Settings(**values), name)
+    except ConfigurationError:
+        return False
 
 
 def line(name, **values):
@@ -93,21 +107,14 @@ def line(name, **values):
     return text
 
 
-def test_a_password_full_of_special_characters_gets_through(valkey, postgres, eventually):
+def test_a_password_full_of_special_characters_gets_through(valkey, postgres):
     password = quote(HARD, safe="")
     settings = Settings(
         database_url=f"postgresql://someone:{password}@127.0.0.1:{postgres}/postgres",
         broker_url=f"redis://:{password}@127.0.0.1:{valkey}/0",
         redis_url=f"redis://:{password}@127.0.0.1:{valkey}/1",
     )
-
-    def reached():
-        try:
-            return check_reachable(settings, "database", "broker", "redis")
-        except ConfigurationError:  # one of them is starting yet; if it stays so, this test runs out of time
-            return None
-
-    found = eventually(reached)
+    found = check_reachable(settings, "database", "broker", "redis")
     assert found["database"].startswith("PostgreSQL 18.")
     assert found["broker"] == found["redis"]
     assert found["redis"].startswith("Valkey ")
@@ -138,8 +145,10 @@ def test_each_wrong_database_has_its_line(postgres):
 )
 def test_nobody_there_and_no_such_host(name, url):
     variable = f"SAGAJOBS_{name.upper()}_URL"
-    port = free_port()
-    refused = line(name, **{f"{name}_url": url.format(f"127.0.0.1:{port}")}, calcom_api_key="k")
+    with socket.socket() as taken:  # and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        refused = line(name, **{f"{name}_url": url.format(f"127.0.0.1:{port}")}, calcom_api_key="k")
     assert refused == f"{variable}: 127.0.0.1:{port}: Connection refused; is it running there?"
     unknown = line(name, **{f"{name}_url": url.format("no-such-host.invalid:5")}, calcom_api_key="k")
     assert unknown.startswith(f"{variable}: no-such-host.invalid:5: ")
@@ -185,6 +194,8 @@ import sys
 from pathlib import Path
 from sagajobs.runtime.reachability import check_reachable
 from sagajobs.runtime.settings import Settings
+from sagajobs.testing.waiting import wait_for
+from tests.support.ports import free_port
 print(*check_reachable(Settings(home=Path(sys.argv[2])), "broker", "redis").values(), flush=True)
 sys.stdin.readline()
 """
@@ -199,6 +210,8 @@ import sys
 from pathlib import Path
 from sagajobs.runtime.servers import resolve
 from sagajobs.runtime.settings import Settings
+from sagajobs.testing.waiting import wait_for
+from tests.support.ports import free_port
 urls = resolve(Settings(home=Path(sys.argv[2])))
 print(urls.broker, flush=True)
 print(urls.redis, flush=True)

@@ -53,7 +53,7 @@ class Queue:
 @pytest.fixture
 def queue(worker) -> Iterator[Queue]:
     url = servers().broker.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(url, socket_timeout=60) as client:  # tried again, it would push twice
         yield Queue(client)
 
 

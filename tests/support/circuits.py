@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from sagajobs.calcom import errors
 from sagajobs.calcom.operations import ME
 from sagajobs.testing.waiting import wait_for
@@ -22,3 +24,10 @@ def admitted(circuit, operation=ME):
 
 def await_trial(circuit):
     wait_for(lambda: circuit.snapshot().next_trial_in == 0)
+
+
+def let_trial_come(circuit):
+    """Have it be open since an hour ago: no test's time is up in the middle, as its reset may be a long one."""
+    shared, an_hour_ago = circuit._shared, int(time.time()) - 3600
+    shared.ask(lambda client: client.set(shared.name("circuit", "pybreaker", "opened_at"), an_hour_ago), None)
+    assert circuit.snapshot().next_trial_in == 0

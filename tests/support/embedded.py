@@ -15,7 +15,7 @@ def query(url, statement, **values):
 
 def answers(url):
     try:
-        with redis.Redis.from_url(url) as client:
+        with redis.Redis.from_url(url, socket_timeout=60) as client:
             return client.ping()
     except redis.exceptions.ConnectionError:
         return False

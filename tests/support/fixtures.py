@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 from sqlalchemy import Connection, text
 
@@ -16,6 +17,9 @@ from sagajobs.saga.presence import LOCK_CLASS
 from sagajobs.testing.simulator import Simulator
 from sagajobs.testing.worker import Worker
 from tests.support import chromium
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # a machine that stands still makes no example wrong
 
 TABLES = (
     "sagas, saga_steps, saga_events, saga_locks, review_cases, saga_totals, saga_uncounted, sweeps, switches, outbox, "
@@ -35,7 +39,7 @@ DEAD = text("""
 """)
 """Workers of earlier tests: that they are gone is no business of this one's sweeps."""
 
-NOTICED = 30_000
+NOTICED = 60_000
 """Milliseconds within which a page shows what is awaited of it. A page asks again every five seconds, and then tells of
 a worker that was killed only if Flower has missed two of its heartbeats by then."""
 

@@ -20,7 +20,7 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 LOGIN = ("ann", "a password")
 
-_WITHIN = 20
+_WITHIN = 60
 
 
 class Flower:

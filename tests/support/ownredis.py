@@ -32,7 +32,7 @@ class OwnRedis:
 
     def _answers(self) -> bool:
         try:
-            with redis.Redis.from_url(self.url) as client:
+            with redis.Redis.from_url(self.url, socket_timeout=60) as client:
                 return bool(client.ping())
         except redis.ConnectionError:
             return False

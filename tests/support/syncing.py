@@ -10,7 +10,6 @@ from sqlalchemy import text
 
 from sagajobs import Appointment, AppointmentCreationSaga, AppointmentSyncSaga, SagaHandle
 from sagajobs.booking.outside import METADATA_KEY
-from sagajobs.calcom.errors import BookingNotFound
 
 LATER = timedelta(days=7)
 
@@ -122,14 +121,6 @@ def row(app_engine, appointment_id: int):
     """Return an appointment's row."""
     with app_engine.database.reading() as connection:
         return connection.execute(text("SELECT * FROM appointments WHERE id = :id"), {"id": appointment_id}).one()
-
-
-def seen_at_cal_com(appointment) -> bool:
-    """Tell whether the replica, if it lags, shows an appointment's booking."""
-    try:
-        return bool(AppointmentSyncSaga.services.calcom.get_booking(appointment.calcom_v2_booking_id))
-    except BookingNotFound:
-        return False
 
 
 def due(app_engine) -> None:

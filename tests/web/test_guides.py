@@ -116,7 +116,7 @@ def test_the_requests_transaction_is_the_sagas(request, kind, booking, count, wo
     assert (count("sagas"), count("orders")) == (0, 0)
     status, document = post(form | {"note": "by the window"})
     assert status == 202
-    assert SagaHandle(document["saga"]).wait() == "completed"
+    assert SagaHandle(document["saga"]).wait(90) == "completed"
     assert post(form | {"note": "by the window"}) == (202, document)
     other = booking()
     assert post(form | {"booking": {**other, "start": other["start"].isoformat()}})[0] == 409, "the key is that form's"

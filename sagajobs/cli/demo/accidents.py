@@ -16,6 +16,7 @@ from sagajobs.saga import Database
 from sagajobs.saga.presence import process_id
 
 _PATIENCE = 5.0
+_GONE_WITHIN = 60.0
 _LOOK_EVERY = 0.02
 
 _AT_WORK = text("SELECT owner FROM saga_steps WHERE state = 'running' AND external AND lease_until > saga_now()")
@@ -81,7 +82,7 @@ class Killer:
 
     def _await(self, gone: Callable[[], bool]) -> None:
         """Wait until a killed process is really gone, and count it."""
-        give_up_at = time.monotonic() + _PATIENCE
+        give_up_at = time.monotonic() + _GONE_WITHIN
         while not gone():
             if time.monotonic() > give_up_at:
                 raise SagajobsError("a process that was killed does not end")

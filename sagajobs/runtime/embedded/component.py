@@ -26,7 +26,7 @@ class Component(ABC):
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_grace: ClassVar[float] = 15.0
-    start_timeout: ClassVar[float] = 30.0
+    start_timeout: ClassVar[float] = 60.0
 
     def __init__(self, place: Place) -> None:
         self.place = place
