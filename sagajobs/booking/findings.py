@@ -54,6 +54,12 @@ KINDS = {
 }
 """By the action on the audit log."""
 
+
+def word(what: str) -> str:
+    """Return one of `KINDS` as JSON and labels call it."""
+    return what.partition(".")[2]
+
+
 STANDS = 2 * AGAIN_AFTER
 """Hours for which one that is not found again counts as open: a round of reconciling comes between."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sagajobs.booking.findings import Finding, settle_finding
+from sagajobs.booking.findings import Finding, settle_finding, word
 from sagajobs.booking.findings import findings as open_findings
 from sagajobs.cli.application import ready_database
 from sagajobs.cli.help import examples
@@ -70,7 +70,7 @@ def _document(one: Finding) -> dict[str, Any]:
     return {
         "number": one.number,
         "at": one.at,
-        "what": one.what.partition(".")[2],
+        "what": word(one.what),
         "entity": one.entity,
         "entity_id": one.entity_id,
         "saga": one.saga_id,

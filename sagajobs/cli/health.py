@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sagajobs.booking.findings import word
 from sagajobs.cli import application
 from sagajobs.cli.help import examples
 from sagajobs.cli.output import echo, json_option, print_json, print_table
@@ -84,7 +85,7 @@ def _document(found: Health, workers: int | None) -> dict[str, Any]:
         "overdue": left.overdue,
         "oldest": None if oldest is None else {"id": oldest.id, "seconds": oldest.age},
         "cases": left.cases,
-        "findings": found.findings,
+        "findings": {word(what): count for what, count in found.findings.items()},
         "circuit": None if found.circuit is None else str(found.circuit.state),
         "calls_to_come": found.calls,
         "drained_in": found.drained_in,

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection, text
 
+from sagajobs.booking.findings import word
 from sagajobs.calcom.circuit import Circuit, CircuitState
 from sagajobs.calcom.quota import Quota
 from sagajobs.desk.health import OVERDUE, Health, health
@@ -259,7 +260,7 @@ def _sweeps(whole: Health) -> Iterator[Metric]:
             broken.add_metric([str(one.invariant.number)], one.rows)
     findings = _gauges("saga_findings", "What reconciling has left to a person", "what")
     for what, count in whole.findings.items():
-        findings.add_metric([what.partition(".")[2]], count)
+        findings.add_metric([word(what)], count)
     yield from (age, every, took, broken, findings)
 
 
