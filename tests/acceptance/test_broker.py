@@ -23,7 +23,7 @@ def broker() -> redis.Redis:
     if url.startswith("amqp"):
         pytest.skip("looks into Redis")
     url = url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(url, socket_timeout=60) as client:
         yield client
 
 

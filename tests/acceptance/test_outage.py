@@ -42,7 +42,7 @@ class CircuitClock:
         from sagajobs.root import servers
 
         self._clock.leap(60 * minutes)
-        with redis.Redis.from_url(servers().redis) as client:
+        with redis.Redis.from_url(servers().redis, socket_timeout=60) as client:
             assert client.exists(self._opened_at)
             client.decrby(self._opened_at, int(60 * minutes))
 

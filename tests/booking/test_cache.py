@@ -21,7 +21,7 @@ from tests.support.sagas import record
 def redis():
     from sagajobs.root import servers
 
-    with Redis.from_url(servers().redis, decode_responses=True) as client:
+    with Redis.from_url(servers().redis, decode_responses=True, socket_timeout=60) as client:
         yield client
 
 

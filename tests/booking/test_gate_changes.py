@@ -24,7 +24,7 @@ def few(monkeypatch, app_engine):
     monkeypatch.setattr(app_engine, "publisher", HandBroker(app_engine))
 
     def more() -> None:
-        with redis.Redis.from_url(servers().redis) as client:
+        with redis.Redis.from_url(servers().redis, socket_timeout=60) as client:
             client.delete(*client.scan_iter(f"{shared.prefix}:*"))
 
     return more

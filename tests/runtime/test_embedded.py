@@ -23,12 +23,12 @@ from tests.support.embedded import answers, query
 
 
 def put(url, key, value):
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(url, socket_timeout=60) as client:
         client.set(key, value)
 
 
 def get(url, key):
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(url, socket_timeout=60) as client:
         return client.get(key)
 
 
@@ -296,7 +296,7 @@ def test_postgres_is_set_up_for_data_that_matters(household):
 
 def test_redis_is_set_up_for_messages_that_matter(household):
     url = household.user().url
-    with redis.Redis.from_url(url, decode_responses=True) as client:
+    with redis.Redis.from_url(url, decode_responses=True, socket_timeout=60) as client:
         shown = client.config_get("appendonly", "appendfsync", "maxmemory-policy", "save", "port")
     assert shown == {
         "appendonly": "yes",

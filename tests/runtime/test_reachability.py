@@ -219,5 +219,5 @@ sys.stdin.readline()
 """
     user = household.user(code=code)
     assert user.line().endswith("?virtual_host=0")
-    with redis.Redis.from_url(user.line()) as client:
+    with redis.Redis.from_url(user.line(), socket_timeout=60) as client:
         assert client.connection_pool.connection_kwargs["db"] == 1

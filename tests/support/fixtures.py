@@ -67,7 +67,7 @@ def forget_appointments() -> None:
     """Empty the cache of appointments."""
     from sagajobs.root import servers
 
-    with Redis.from_url(servers().redis) as redis:
+    with Redis.from_url(servers().redis, socket_timeout=60) as redis:
         if keys := redis.keys("*sagajobs:appointment:*"):
             redis.delete(*keys)
 

@@ -59,7 +59,7 @@ def leave_broker(app, prefix: str = PREFIX) -> None:
     url = app.conf.broker_url
     if not url.startswith("amqp"):
         url = url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
-        with redis.Redis.from_url(url) as client:
+        with redis.Redis.from_url(url, socket_timeout=60) as client:
             for key in client.scan_iter(f"{prefix}*"):
                 client.delete(key)
         return

@@ -49,7 +49,7 @@ class OwnRedis:
 
     def everything(self) -> str:
         """Every name and every value, as text."""
-        with redis.Redis.from_url(self.url) as client:
+        with redis.Redis.from_url(self.url, socket_timeout=60) as client:
             names = list(client.scan_iter())
             return repr([(name, client.dump(name)) for name in names])
 
