@@ -26,11 +26,16 @@ class Way:
         self._target = (host, port)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
         self.through.set()
         self.confirming.set()
+        # Closed beneath an `accept` that waits, its number is given to the next socket; and a process that has stood
+        # still accepts anew, by that number, what is the next way's.
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listening.close()
 
     def _accept(self) -> None:
