@@ -37,18 +37,13 @@ TIMES = 7
 
 STEPS = "(ARRAY['create_customer', 'create_appointment', 'book_calcom', 'assign_staff'])[s + 1]"
 
-AUDIT = """
-    INSERT INTO audit_log (actor, action, entity, entity_id, saga_id, detail)
-    SELECT 'bench', 'appointment_created', 'appointment', n, id, '{}' FROM filled
-"""
-
 PLACE = "SELECT id FROM sagas ORDER BY created_at DESC, id DESC OFFSET :offset LIMIT 1"
 
 Row = tuple[str, str, str]
 
 
 def _real(statements: tuple[str, ...]) -> tuple[str, ...]:
-    """Give what is filled in what searches and customers' words are read from: names, results, numbers, an audit trail.
+    """Give what is filled in what searches and customers' words are read from: names, results, numbers.
 
     The steps get the names and results of real ones, every third saga has an appointment's number in its input.
     """
@@ -58,7 +53,6 @@ def _real(statements: tuple[str, ...]) -> tuple[str, ...]:
         .replace("'step_0'", "'create_customer'")
         .replace(output, f'{output}, "status": "accepted"')
         .replace("'event_type_id', n % 5", "'event_type_id', n % 5, 'appointment_id', CASE n % 3 WHEN 0 THEN n END")
-        .replace("DROP TABLE filled", f"{AUDIT}; DROP TABLE filled")
         for statement in statements
     )
 
