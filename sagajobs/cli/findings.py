@@ -41,7 +41,7 @@ def list_findings(*, limit: int, as_json: bool) -> None:
             (
                 str(one.number),
                 one.about,
-                moment(one.starts_at) if one.starts_at else "-",
+                moment(one.starts_at),
                 one.kind.one,
                 one.uid or "-",
                 one.saga_id or "-",

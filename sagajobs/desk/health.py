@@ -159,6 +159,11 @@ class Health:
     findings: Mapping[str, int]
 
     @property
+    def out_of_step(self) -> bool:
+        """Whether reconciling has left something to a person."""
+        return any(self.findings.values())
+
+    @property
     def circuit_silent(self) -> bool:
         """Whether there is a circuit breaker, and Redis does not tell how it stands."""
         return self.circuit_kept and self.circuit is None

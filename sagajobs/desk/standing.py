@@ -86,7 +86,7 @@ def _asks_a_person(found: Health) -> Iterator[Advice]:
             f"{waiting}{begun(found.backlog)}",
             f"`sagajobs review`, or {QUEUE}",
         )
-    if any(found.findings.values()):
+    if found.out_of_step:
         yield Advice(
             f"not in step with Cal.com, and left to a person: {differences(found)}",
             f"`sagajobs findings list`, or {QUEUE}",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from sagajobs.booking.findings import Finding, findings, open_finding
+from sagajobs.booking.findings import findings, open_finding
 from sagajobs.calcom.circuit import Circuit
 from sagajobs.calcom.quota import Quota
 from sagajobs.desk import queries, searching, standing
@@ -254,7 +254,7 @@ def queue(engine: Engine, arguments: Mapping[str, str]) -> dict[str, Any]:
         "rows": rows,
         "after": after,
         "next": found[ROWS - 1].number if len(found) > ROWS else None,
-        "findings": [{"finding": one, "begins": _begins(one)} for one in left],
+        "findings": [{"finding": one, "begins": moment(one.starts_at)} for one in left],
     }
 
 
@@ -262,11 +262,7 @@ def one_finding(engine: Engine, number: int) -> dict[str, Any]:
     """Return something that reconciling has left to a person; raises as `findings.open_finding`."""
     with engine.database.reading() as connection:
         found = open_finding(connection, number)
-    return {"finding": found, "begins": _begins(found), "found_at": moment(found.at)}
-
-
-def _begins(one: Finding) -> str:
-    return moment(one.starts_at) if one.starts_at else "-"
+    return {"finding": found, "begins": moment(found.starts_at), "found_at": moment(found.at)}
 
 
 def how_all_stands(
